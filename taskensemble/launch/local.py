@@ -1,0 +1,111 @@
+"""Workers as processes of this machine: beside a driver, or kept by `taskensemble up`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskensemble.launch.files import private_folder
+
+
+@dataclass
+class LocalWorker:
+    """A worker process that this process started."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def log_tail(self, lines: int = 10) -> str:
+        """The last lines that the worker wrote."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """End the worker and its members: SIGTERM, and SIGKILL when it has not ended after `timeout` seconds."""
+        if self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def default_slots() -> int:
+    """As many slots as this process has cores."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_command(slots: int | None = None, name: str | None = None, queue: str | None = None) -> list[str]:
+    """Command line of a worker. `-P` keeps the current folder off its `sys.path`: a user's own `workers.py` must not shadow ours."""
+    command = [sys.executable, "-P", "-m", "workers.app"]
+    if slots is not None:
+        command += ["--slots", str(slots)]
+    if name is not None:
+        command += ["--name", name]
+    if queue is not None:
+        command += ["--queue", queue]
+    return command
+
+
+def worker_environment(broker_url: str, store_url: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment of a worker: this process's own, with the control plane's addresses."""
+    environment = dict(os.environ if base is None else base)
+    environment["TASKENSEMBLE_BROKER_URL"] = broker_url
+    environment["TASKENSEMBLE_STORE_URL"] = store_url
+    return environment
+
+
+def start(
+    broker_url: str,
+    store_url: str,
+    logs: Path,
+    *,
+    name: str,
+    slots: int | None = None,
+    kept: bool = False,
+    cwd: Path | None = None,
+) -> LocalWorker:
+    """Start a worker on this machine.
+
+    Parameters:
+        broker_url, store_url: the control plane's addresses, passwords included; they travel in the environment, not in argv
+        logs: folder for `<name>.log`
+        name: the worker's name, unique in the control plane
+        slots: members at a time; None: as many as cores
+        kept: let it go on when this process ends; else it ends with it, however it ends, and its members with it
+        cwd: its working folder; None: this process's
+    """
+    from taskensemble.guard import tie
+
+    private_folder(logs)
+    log = logs / f"{name}.log"
+    argv = worker_command(default_slots() if slots is None else slots, name)
+    environment = worker_environment(broker_url, store_url)
+    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+        if kept:
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        else:
+            process = tie(argv, env=environment, cwd=cwd, stdout=output, stderr=output)
+    return LocalWorker(name=name, process=process, log=log)

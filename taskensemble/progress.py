@@ -1,0 +1,207 @@
+"""How a wait shows itself: a live bar by state on a terminal or in Jupyter, plain lines elsewhere, nothing when quiet.
+
+Nothing here runs in a thread: whoever waits calls `update` as often as it learns something.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from taskensemble.engine.records import RunStatus
+
+REFRESH = 0.1
+"""Seconds between two pictures of a live bar."""
+LINES = 10.0
+"""Seconds between two plain lines, when a tenth of the members has not ended meanwhile."""
+WIDTH = 32
+
+
+class Progress(Protocol):
+    """What a wait tells about a run."""
+
+    def update(self, status: RunStatus) -> None:
+        """The run stands at `status`."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line of its own, a failed member for one."""
+
+    def __enter__(self) -> Progress: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:
+    """The progress that fits where the output goes (standard error, if `stream` is not given)."""
+    target = sys.stderr if stream is None else stream
+    if quiet:
+        return Quiet()
+    if _in_jupyter():
+        return JupyterProgress()
+    if target.isatty():
+        return TerminalProgress(target)
+    return LineProgress(target)
+
+
+class Quiet:
+    """Says nothing."""
+
+    def update(self, status: RunStatus) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class LineProgress(Quiet):
+    """Plain lines: one for each tenth of the members, each note, and the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._begun = time.monotonic()
+        self._last = -LINES
+        self._tenth = -1
+        self._final = False
+
+    def update(self, status: RunStatus) -> None:
+        ended = status.completed + status.failed + status.cancelled
+        tenth = 10 * ended // max(status.size, 1)
+        now = time.monotonic()
+        if self._final or not (status.state.final or tenth > self._tenth or now - self._last >= LINES):
+            return
+        self._final = status.state.final
+        self._tenth, self._last = tenth, now
+        self.note(f"{status.run_id}: {sentence(status, now - self._begun)}")
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class TerminalProgress(Quiet):
+    """A live bar through rich."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=stream)
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._begun = time.monotonic()
+        self._drawn = 0.0
+
+    def update(self, status: RunStatus) -> None:
+        now = time.monotonic()
+        if now - self._drawn < REFRESH and not status.state.final:
+            return
+        self._drawn = now
+        self._live.update(bar(status, now - self._begun), refresh=True)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def __enter__(self) -> TerminalProgress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+class JupyterProgress(Quiet):
+    """A line in the cell's output that is rewritten in place; it needs no widget extension."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._show: Any = display({"text/plain": ""}, raw=True, display_id=True)
+        self._begun = time.monotonic()
+        self._drawn = 0.0
+
+    def update(self, status: RunStatus) -> None:
+        now = time.monotonic()
+        if now - self._drawn < REFRESH and not status.state.final:
+            return
+        self._drawn = now
+        self._show.update({"text/plain": bar(status, now - self._begun).plain}, raw=True)
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def bar(status: RunStatus, elapsed: float) -> Text:
+    """One line: the members by state as a bar, then in numbers, the rate and the time left."""
+    from rich.text import Text
+
+    text = Text(f"{status.run_id} ")
+    parts = [
+        (status.completed, "green", "━"),
+        (status.failed, "red", "━"),
+        (status.cancelled, "yellow", "━"),
+        (status.running, "cyan", "╸"),
+    ]
+    drawn = 0
+    counted = 0
+    for count, colour, mark in parts:
+        counted += count
+        upto = round(WIDTH * counted / max(status.size, 1))
+        text.append(mark * (upto - drawn), style=colour)
+        drawn = max(drawn, upto)
+    text.append("─" * (WIDTH - drawn), style="bright_black")
+    text.append(f" {sentence(status, elapsed)}")
+    return text
+
+
+def sentence(status: RunStatus, elapsed: float) -> str:
+    """The numbers of a run in words: `12/20 ended, 1 failed, 4 running, 3.1/s, 3 s left`."""
+    ended = status.completed + status.failed + status.cancelled
+    words = [f"{ended}/{status.size} ended"]
+    words += [
+        f"{count} {word}"
+        for count, word in ((status.failed, "failed"), (status.cancelled, "cancelled"), (status.running, "running"))
+        if count
+    ]
+    if status.state.final:
+        words.append(str(status.state).lower())
+        if status.started is not None and status.ended is not None:
+            words.append(f"took {duration(status.ended - status.started)}")
+    elif ended and elapsed > 0:
+        rate = ended / elapsed
+        words.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")
+        words.append(f"{duration((status.size - ended) / rate)} left")
+    return ", ".join(words)
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3:05`, `2:03:05`."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _in_jupyter() -> bool:
+    shell = sys.modules.get("IPython")
+    if shell is None:
+        return False
+    running = shell.get_ipython()
+    return running is not None and type(running).__name__ == "ZMQInteractiveShell"
