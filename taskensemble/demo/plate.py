@@ -83,7 +83,7 @@ class Plate:
     @staticmethod
     def heated(x: Field, y: Field) -> NDArray[np.bool_]:
         """Which points lie on a heater; x and y in sizes of the plate."""
-        return np.any([(x - cx) ** 2 + (y - cy) ** 2 <= r**2 for cx, cy, r in HEATERS], axis=0)
+        return np.asarray(np.any([(x - cx) ** 2 + (y - cy) ** 2 <= r**2 for cx, cy, r in HEATERS], axis=0))
 
 
 def read(text: str) -> Plate:
