@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from taskensemble.engine.urls import AMQP_SCHEMES, is_redis, without_password
 from taskensemble.errors import ControlPlaneError, InputError
 from taskensemble.launch import embedded, local
 
 if TYPE_CHECKING:
     from taskensemble.engine.store import Store
-
-BROKER_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "redis+socket", "amqp", "amqps", "pyamqp", "sentinel")
-STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+socket", "sentinel")
 
 
 @dataclass
@@ -50,16 +49,7 @@ class ControlPlane:
         if self._store is None:
             from taskensemble.engine.store import Store
 
-            try:
-                self._store = Store.connect(self.store_url)
-                self._store.ping()
-            except ControlPlaneError:
-                raise
-            except Exception as error:
-                raise ControlPlaneError(
-                    f"The record store {masked(self.store_url)} does not answer ({error}). "
-                    "Check store=…, broker=…, TASKENSEMBLE_STORE_URL and TASKENSEMBLE_BROKER_URL."
-                ) from error
+            self._store = Store.connect(self.store_url)
         return self._store
 
     def start_worker(self, slots: int | None) -> None:
@@ -107,23 +97,25 @@ def given(broker: str | None = None, store: str | None = None, folder: Path | No
     broker_url = broker or os.environ.get("TASKENSEMBLE_BROKER_URL")
     if not broker_url:
         if store is not None:
-            raise InputError(f"store={masked(store)!r} was given without broker=…: give both, or the broker alone.")
+            raise InputError(
+                f"store={without_password(store)!r} was given without broker=…: give both, or the broker alone."
+            )
         return None
     store_url = store or os.environ.get("TASKENSEMBLE_STORE_URL")
-    scheme = urlsplit(broker_url).scheme
-    if scheme not in BROKER_SCHEMES:
+    if not is_redis(broker_url) and urlsplit(broker_url).scheme not in AMQP_SCHEMES:
         raise InputError(
-            f"broker={masked(broker_url)!r} is not a URL of a broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."
+            f"broker={without_password(broker_url)!r} is not a URL of a broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."
         )
     if not store_url:
-        if scheme not in STORE_SCHEMES:
+        if not is_redis(broker_url):
             raise InputError(
-                f"broker={masked(broker_url)!r} keeps no records: name a Redis or Valkey server with store=… or TASKENSEMBLE_STORE_URL."
+                f"broker={without_password(broker_url)!r} keeps no records: "
+                "name a Redis or Valkey server with store=… or TASKENSEMBLE_STORE_URL."
             )
         store_url = broker_url
-    if urlsplit(store_url).scheme not in STORE_SCHEMES:
+    if not is_redis(store_url):
         raise InputError(
-            f"store={masked(store_url)!r} is not a URL of a Redis or Valkey server: use redis://, valkey:// or rediss://."
+            f"store={without_password(store_url)!r} is not a URL of a Redis or Valkey server: use redis://, valkey:// or rediss://."
         )
     return ControlPlane(broker_url=broker_url, store_url=store_url, folder=(folder or Path.cwd()))
 
@@ -157,8 +149,7 @@ def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = 
         return control
     kept = embedded.kept_above(folder)
     if kept is not None:
-        joined = _of(kept)
-        return joined
+        return _of(kept)
     return bring_up(folder, bind)
 
 
@@ -170,14 +161,19 @@ def for_reader(folder: Path, broker: str | None = None, store: str | None = None
     return control
 
 
-def masked(url: str) -> str:
-    """`url` with its password replaced, for messages and logs."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    user = parts.username or ""
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
+def awaited(folder: Path, *, wait: bool) -> ControlPlane:
+    """The living control plane of `folder`, given or kept; with `wait`, as soon as there is one.
+
+    Raises:
+        ControlPlaneError: there is none
+    """
+    while (control := given() or find(folder.resolve())) is None:
+        if not wait:
+            raise ControlPlaneError(
+                f"No control plane for {folder.resolve()}: set TASKENSEMBLE_BROKER_URL, or run `taskensemble up` there first."
+            )
+        time.sleep(0.2)
+    return control
 
 
 def _of(server: embedded.EmbeddedServer) -> ControlPlane:

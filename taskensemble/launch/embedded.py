@@ -9,8 +9,8 @@ Everything of it lives in `<folder>/.taskensemble`, readable by its user alone:
     valkey.log     what the server says
     workers/       what local workers say
 
-The lock is inherited by the server and by nobody else, so it is free exactly when no server writes to the folder any more, whatever
-became of the process that started it. A server is tied to the process that started it (see taskensemble.guard) unless it is kept.
+The lock is inherited by the server and by nobody else, so it is free exactly when no server writes to the folder any more,
+whatever became of the process that started it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class EmbeddedServer:
     """Pid of the process that started it."""
     node: str
     kept: bool
-    """Whether it goes on when its owner ends."""
+    """Whether drivers in the folder and below may use it (`taskensemble up`)."""
 
     @property
     def url(self) -> str:
@@ -87,13 +87,16 @@ class EmbeddedServer:
         return f"redis://:{self.password}@{self.host}:{self.port}/0"
 
 
-def start(folder: Path, *, bind: str = "127.0.0.1", kept: bool = False, timeout: float = 60.0) -> EmbeddedServer:
+def start(
+    folder: Path, *, bind: str = "127.0.0.1", kept: bool = False, tied: bool = True, timeout: float = 60.0
+) -> EmbeddedServer:
     """Start the server of `folder` from its append-only file, if it has one, and wait until it answers.
 
     Parameters:
         folder: the experiment's folder; it must exist
         bind: address to listen on besides 127.0.0.1, for workers on other nodes
-        kept: let the server go on when this process ends; else it ends with it, however it ends
+        kept: drivers in the folder and below may use it; else it serves this process alone
+        tied: the server ends with this process, however it ends; else it goes on
         timeout: seconds to wait for the first answer, loading of the append-only file included
 
     Raises:
@@ -108,7 +111,9 @@ def start(folder: Path, *, bind: str = "127.0.0.1", kept: bool = False, timeout:
         wanted = earlier.port if earlier and earlier.host == bind else 0
         # Workers and drivers of a run that outlived its server look for it at the old address: try that port first.
         for port in (wanted, 0, 0, 0):
-            server = _launch(paths, lock, bind, port or free_port(bind), password, kept, timeout)
+            server = _launch(
+                paths, lock, (bind, port or free_port(bind), password), kept=kept, tied=tied, timeout=timeout
+            )
             if server is not None:
                 return server
         raise ControlPlaneError(
@@ -235,16 +240,19 @@ def _locked(paths: ControlPaths) -> bool:
 
 
 def _launch(
-    paths: ControlPaths, lock: int, bind: str, port: int, password: str, kept: bool, timeout: float
+    paths: ControlPaths, lock: int, address: tuple[str, int, str], *, kept: bool, tied: bool, timeout: float
 ) -> EmbeddedServer | None:
-    """Start the server on `port` and wait for it; None when the port turns out to be taken."""
+    """Start the server on `address` (host, port, password) and wait for it; None when the port turns out to be taken."""
     from taskensemble.guard import tie
 
+    bind, port, password = address
     write_private(paths.configuration, _configuration(paths, bind, port, password))
     argv = [str(server_binary()), str(paths.configuration)]
     begin = paths.log.stat().st_size if paths.log.exists() else 0
     with open(paths.log, "ab", opener=_private) as log:
-        if kept:
+        if tied:
+            process = tie(argv, cwd=paths.home, stdout=log, stderr=log, pass_fds=(lock,))
+        else:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -254,8 +262,6 @@ def _launch(
                 start_new_session=True,
                 pass_fds=(lock,),
             )
-        else:
-            process = tie(argv, cwd=paths.home, stdout=log, stderr=log, pass_fds=(lock,))
     server = EmbeddedServer(
         folder=str(paths.folder),
         host=bind,

@@ -1,0 +1,148 @@
+"""`up`, `down`, `worker`, `inference-worker`: a control plane and workers that go on without a driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from taskensemble.cli.output import JSON_OPTION, complain, print_json
+from taskensemble.errors import ControlPlaneError
+from taskensemble.launch import control as planes
+from taskensemble.launch import embedded, local, processes
+
+PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+FOLDER_OPTION = typer.Option(
+    Path(), "--path", "-p", help="Folder of the control plane; drivers in it and below it use it.", file_okay=False
+)
+
+
+WAIT_OPTION = typer.Option(False, "--wait", help="Wait until there is a control plane.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command()(up)
+    app.command()(down)
+    app.command(context_settings=PASS_THROUGH)(worker)
+    app.command("inference-worker", context_settings=PASS_THROUGH)(inference_worker)
+
+
+def up(
+    path: Path = FOLDER_OPTION,
+    slots: int | None = typer.Option(
+        None, min=1, help="Members at a time of the local worker; default: as many as cores."
+    ),
+    workers: bool = typer.Option(True, help="Start a local worker as well."),
+    bind: str = typer.Option("127.0.0.1", help="Address to listen on besides 127.0.0.1, for workers on other nodes."),
+    foreground: bool = typer.Option(False, help="The control plane alone, until this command is interrupted."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Start a control plane and a local worker that stay until `taskensemble down`: runs go on without their drivers."""
+    folder = path.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    server = embedded.attach(folder)
+    if server is not None and not server.kept:
+        raise ControlPlaneError(
+            f"A driver (process {server.owner} on {server.node}) owns the control plane of {folder}: wait for it, or use --path."
+        )
+    if foreground and server is not None:
+        raise ControlPlaneError(f"A control plane of {folder} runs already: `taskensemble down` ends it.")
+    if server is None:
+        server = embedded.start(folder, bind=bind, kept=True, tied=foreground)
+    if foreground:
+        typer.echo(f"The control plane of {folder} listens on {server.host}:{server.port} until this command ends.")
+        _until_interrupted(server)
+        return
+    kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
+    if workers and not kept.living():
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        logs = embedded.ControlPaths(folder).workers
+        started = local.start(server.url, server.url, logs, name=name, slots=slots, kept=True, cwd=folder)
+        kept.add(name, started.process.pid)
+    # What `worker` on another node needs; the password stays in the 0600 file.
+    facts = {
+        "folder": str(folder),
+        "address": f"{server.host}:{server.port}",
+        "pid": server.pid,
+        "workers": [process.name for process in kept.living()],
+        "record": str(embedded.ControlPaths(folder).record),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(
+        f"The control plane of {folder} listens on {facts['address']}; its address with the password is in {facts['record']}."
+    )
+    typer.echo(f"Workers: {', '.join(kept_worker.name for kept_worker in kept.living()) or 'none'}.")
+    typer.echo("Drivers in this folder and below use it. `taskensemble down` ends it.")
+
+
+def down(
+    path: Path = FOLDER_OPTION,
+    timeout: float = typer.Option(30.0, help="Seconds that members get to end."),
+) -> None:
+    """End the control plane and the workers that `taskensemble up` started here. Records stay for the next `up`."""
+    folder = path.resolve()
+    kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
+    for process in kept.living():
+        process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while kept.living() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in kept.living():
+        complain(f"Worker {process.name} (pid {process.pid}) did not end within {timeout:g} s and is killed.")
+        process.signal(signal.SIGKILL)
+    kept.clear()
+    server = embedded.attach(folder)
+    if server is None:
+        typer.echo(f"No control plane runs in {folder}.")
+        return
+    if not server.kept:
+        raise ControlPlaneError(
+            f"The control plane of {folder} belongs to a driver (process {server.owner} on {server.node})."
+        )
+    embedded.stop(server)
+    typer.echo(f"The control plane of {folder} has ended.")
+
+
+def worker(
+    context: typer.Context,
+    path: Path = FOLDER_OPTION,
+    wait: bool = WAIT_OPTION,
+) -> None:
+    """Run a worker in the foreground. Further options go to it: --slots, --gpus, --memory, --tags, --queue, --name, --help."""
+    if "--help" in context.args:
+        _replace_by("workers.app", context.args, dict(os.environ))
+    control = planes.awaited(path, wait=wait)
+    _replace_by("workers.app", context.args, local.worker_environment(control.broker_url, control.store_url))
+
+
+def inference_worker(context: typer.Context) -> None:
+    """Run an inference worker in the foreground; its options are those of `python -m workers.inference --help`."""
+    _replace_by("workers.inference", context.args, dict(os.environ))
+
+
+def _replace_by(module: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    """Become `python -P -m module`."""
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)
+
+
+def _until_interrupted(server: embedded.EmbeddedServer) -> None:
+    """Wait for SIGINT or SIGTERM, or for the server's end, and end the server in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(server.folder)
+    with suppress(KeyboardInterrupt):
+        while embedded.attach(folder) is not None:
+            time.sleep(0.5)
+    if embedded.attach(folder) is not None:
+        embedded.stop(server)

@@ -1,0 +1,40 @@
+"""`demo` and `run`: drivers."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import typer
+
+from taskensemble.cli.control import PASS_THROUGH
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command(context_settings={**PASS_THROUGH, "help_option_names": ["--help"]})(demo)
+    app.command(context_settings={**PASS_THROUGH, "help_option_names": ["--help"], "allow_interspersed_args": False})(
+        run
+    )
+
+
+def demo(context: typer.Context) -> None:
+    """Run the demo: a heated plate, simulated by an ensemble and predicted by a model in the database."""
+    sys.argv = ["taskensemble demo", *context.args]
+    runpy.run_module("taskensemble.demo", run_name="__main__")
+
+
+def run(
+    context: typer.Context,
+    driver: Path = typer.Argument(help="The driver script; what follows is passed to it.", exists=True, dir_okay=False),
+    smartsim: bool = typer.Option(False, "--smartsim", help="Let `import smartsim` mean taskensemble.smartsim."),
+) -> None:
+    """Run a driver script as `python driver.py` does."""
+    if smartsim:
+        import taskensemble.smartsim
+
+        taskensemble.smartsim.install()
+    sys.argv = [str(driver), *context.args]
+    sys.path.insert(0, str(driver.resolve().parent))
+    runpy.run_path(str(driver), run_name="__main__")

@@ -1,0 +1,62 @@
+"""`taskensemble`: the command line. Each group of commands is a file of this folder; this one joins them.
+
+Exit codes: 0 done; 1 a run failed, or had failed members; 2 wrong usage; 3 no control plane, or it does not answer; 4 no such run,
+member or database; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from taskensemble.cli import control, databases, doctor, drivers, monitor, runs
+from taskensemble.cli.output import complain
+from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError, TaskensembleError
+
+app = typer.Typer(
+    name="taskensemble",
+    help="Ensembles of simulations on a task queue, with AI models inside the database beside them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (drivers, control, runs, monitor, doctor):
+    module.register(app)
+app.add_typer(databases.app, name="db")
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    """Ensembles of simulations on a task queue, with AI models inside the database beside them."""
+    if show:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("taskensemble"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the console script: errors that taskensemble raises on purpose are one sentence, not a traceback."""
+    try:
+        app()
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
+    except TaskensembleError as error:
+        complain(str(error))
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: TaskensembleError) -> int:
+    """The documented exit code of an error."""
+    if isinstance(error, RunNotFoundError):
+        return 4
+    if isinstance(error, ControlPlaneError):
+        return 3
+    if isinstance(error, InputError):
+        return 2
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Which control plane a command means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from taskensemble.errors import ControlPlaneError, InputError
+from taskensemble.launch import control as planes
+from taskensemble.launch import embedded
+
+PATH_OPTION = typer.Option(
+    Path(), "--path", "-p", help="The experiment's folder, or the one of `taskensemble up`.", file_okay=False
+)
+BROKER_OPTION = typer.Option(None, "--broker", help="URL of the broker; default: TASKENSEMBLE_BROKER_URL.")
+STORE_OPTION = typer.Option(
+    None, "--store", help="URL of the records; default: TASKENSEMBLE_STORE_URL, else the broker."
+)
+
+
+@contextmanager
+def opened(path: Path, broker: str | None = None, store: str | None = None) -> Iterator[planes.ControlPlane]:
+    """The control plane with the runs of `path`, open for a while.
+
+    A folder that has none of its own stands for the one experiment in it that has. A control plane that has ended is brought back
+    from its append-only file and ended again.
+
+    Raises:
+        ControlPlaneError: there is none
+        InputError: several experiments in `path` have one
+    """
+    folder = path.resolve()
+    control = planes.for_reader(folder, broker, store) or planes.for_reader(_only_child(folder))
+    if control is None:
+        raise ControlPlaneError(
+            f"No control plane in {folder}: name the experiment's folder with --path, or a broker with --broker or "
+            "TASKENSEMBLE_BROKER_URL."
+        )
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+def _only_child(folder: Path) -> Path:
+    try:
+        children = [child for child in sorted(folder.iterdir()) if child.is_dir() and embedded.exists(child)]
+    except OSError as error:
+        raise InputError(f"--path {folder} cannot be read: {error.strerror}.") from error
+    living = [child for child in children if embedded.attach(child) is not None]
+    candidates = living or children
+    if len(candidates) > 1:
+        names = ", ".join(child.name for child in candidates)
+        raise InputError(f"Several experiments in {folder} have runs ({names}): name one with --path.")
+    return candidates[0] if candidates else folder

@@ -1,0 +1,228 @@
+"""A started run as its driver holds it, or as another process finds it again by its id."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskensemble.engine.records import AttemptRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, State
+from taskensemble.errors import AssetError, RunFailedError, RunNotFoundError
+from taskensemble.progress import Progress, Quiet
+
+if TYPE_CHECKING:
+    from taskensemble.launch.control import ControlPlane
+
+NOTES = 10
+"""Failed members that a wait names one by one; a run with more is told in numbers."""
+BEAT = 0.5
+"""Seconds that a wait blocks at most before it looks at the counters again."""
+
+
+class RunHandle:
+    """One run: wait for it, watch it, stop it, read what became of its members."""
+
+    def __init__(self, control: ControlPlane, run: RunRecord) -> None:
+        self._control = control
+        self.record = run
+        self._cursor = "0"
+
+    @classmethod
+    def open(cls, control: ControlPlane, run_id: str) -> RunHandle:
+        """The run of that id.
+
+        Raises:
+            RunNotFoundError: the control plane has no such run
+        """
+        return cls(control, control.store.run(run_id))
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, for `reconnect`, `resume` and the command line."""
+        return self.record.run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.run_id}: {', '.join(entity.name for entity in self.record.entities)}>"
+
+    def status(self) -> RunStatus:
+        """The run's state and how many of its members are in which."""
+        return self._control.store.status(self.run_id)
+
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.status().state.final
+
+    def wait(self, timeout: float | None = None, *, progress: Progress | None = None) -> RunStatus:
+        """Wait until the run has ended.
+
+        Parameters:
+            timeout: seconds; None: as long as it takes
+            progress: what shows the state meanwhile; None: nothing
+
+        Returns:
+            RunStatus: the last one. Failed members are counted there; they raise nothing.
+
+        Raises:
+            TimeoutError: it has not ended in time
+            AssetError: an ML asset could not be loaded, so that no member started
+            RunFailedError: the run failed as a whole for another reason
+        """
+        status = self._follow(timeout, progress or Quiet(), until_assets=False)
+        self._raise_failure(status)
+        return status
+
+    def wait_for_assets(self) -> None:
+        """Wait until setup has loaded and checked the run's assets.
+
+        Raises:
+            AssetError, RunFailedError: as `wait`
+        """
+        self._raise_failure(self._follow(None, Quiet(), until_assets=True))
+
+    def stop(
+        self, timeout: float | None = None, *, entity: int | None = None, reason: str = "stopped by the driver"
+    ) -> RunStatus:
+        """Cancel what waits and end what runs: SIGTERM, the grace period, SIGKILL. Returns when nothing of it is alive.
+
+        Parameters:
+            timeout: seconds to wait for the end; None: the longest grace period of its members and 30 more
+            entity: index of one entity of the run; None: all
+            reason: what the members' records say
+
+        Raises:
+            TimeoutError: something is still alive; the message names it
+        """
+        from taskensemble.engine import messages
+
+        store = self._control.store
+        if not self._over(entity):
+            store.cancel(self.run_id, entity, reason=reason)
+            messages.cancel(self._control.broker_url, self.record, entity)
+        if timeout is None:
+            timeout = 30.0 + max((template.policy.grace for template in self.record.templates), default=0.0)
+        deadline = time.monotonic() + timeout
+        while not self._over(entity):
+            if time.monotonic() > deadline:
+                alive = [member.name for member, attempt in self.members(entity) if attempt.state is State.RUNNING]
+                named = ", ".join(alive[:5]) + (f" and {len(alive) - 5} more" if len(alive) > 5 else "")
+                raise TimeoutError(
+                    f"{named or 'The run ' + self.run_id} has not ended within {timeout:g} s after the stop."
+                )
+            self._control.check()
+            time.sleep(0.05)
+        return self.status()
+
+    def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:
+        """Every member with what is known of it, in order; of one entity, if its index is given."""
+        entities = self.record.entities if entity is None else (self.record.entities[entity],)
+        found: list[tuple[MemberRecord, AttemptRecord]] = []
+        store = self._control.store
+        for each in entities:
+            records = store.members(self.run_id, each.first, each.first + each.size)
+            attempts = store.attempts(self.run_id, range(each.first, each.first + each.size))
+            found.extend(zip(records, attempts, strict=True))
+        return found
+
+    def states(self) -> list[tuple[EntityRecord, State]]:
+        """Every entity of the run with its state."""
+        return [(each.entity, each.state) for each in self._control.store.entity_status(self.run_id)]
+
+    def results(self, entity: int | None = None) -> list[dict[str, Any]]:
+        """One row a member: see `taskensemble.results.rows`."""
+        from taskensemble.results import rows
+
+        return rows(self.record, self.members(entity))
+
+    def member_path(self, member: MemberRecord) -> Path:
+        """The member's folder."""
+        return member_path(self.record, member)
+
+    def _over(self, entity: int | None) -> bool:
+        if entity is None:
+            return self.status().state.final
+        return any(record.index == entity and state.final for record, state in self.states())
+
+    def _follow(self, timeout: float | None, progress: Progress, *, until_assets: bool) -> RunStatus:
+        store = self._control.store
+        deadline = None if timeout is None else time.monotonic() + timeout
+        noted: set[int] = set()
+        with progress:
+            while True:
+                status = store.status(self.run_id)
+                progress.update(status)
+                if status.state.final:
+                    self._note_failures(progress, status, noted)
+                    return status
+                beat = time.monotonic() + BEAT
+                left = BEAT if deadline is None else min(BEAT, deadline - time.monotonic())
+                if left <= 0:
+                    raise TimeoutError(
+                        f"The run {self.run_id} has not ended within {timeout:g} s: "
+                        f"{status.queued} members wait and {status.running} run."
+                    )
+                self._control.check()
+                for event in store.watch(self.run_id, after=self._cursor, timeout=left):
+                    self._cursor = event.id
+                    if event.kind == "assets" and until_assets:
+                        return store.status(self.run_id)
+                    if event.kind == "end" and event.state is State.FAILED and event.index is not None:
+                        self._note_failure(progress, event.index, event.reason, noted)
+                    if time.monotonic() > beat:
+                        break
+
+    def _note_failures(self, progress: Progress, status: RunStatus, noted: set[int]) -> None:
+        """Name those that failed before this wait began to listen."""
+        if not status.failed:
+            return
+        failed = [index for index, state in enumerate(self._control.store.states(self.run_id)) if state is State.FAILED]
+        for attempt in self._control.store.attempts(
+            self.run_id, [index for index in failed if index not in noted][:NOTES]
+        ):
+            self._note_failure(progress, attempt.index, attempt.reason, noted)
+
+    def _note_failure(self, progress: Progress, index: int, reason: str, noted: set[int]) -> None:
+        if index in noted or len(noted) >= NOTES:
+            return
+        noted.add(index)
+        member = self._control.store.members(self.run_id, index, index + 1)[0]
+        log = self.member_path(member) / f"{member.name}.err"
+        progress.note(f"{member.name} failed ({reason}); its log is {log}")
+        if len(noted) == NOTES:
+            progress.note(f"Further failures are only counted: `taskensemble status {self.run_id}` lists them.")
+
+    def _raise_failure(self, status: RunStatus) -> None:
+        if status.state is not State.FAILED or not status.reason or status.started is not None:
+            return
+        assets = any(template.assets for template in self.record.templates)
+        error = AssetError if assets else RunFailedError
+        raise error(f"The run {self.run_id} failed before any member started: {status.reason}")
+
+
+def member_path(run: RunRecord, member: MemberRecord) -> Path:
+    """A member's folder: its own path, else its entity's (a model), else a folder of its name there (of an ensemble)."""
+    if member.path is not None:
+        return Path(member.path)
+    entity = run.entities[member.entity]
+    return Path(entity.path) if entity.kind == "Model" else Path(entity.path) / member.name
+
+
+def find_member(handle: RunHandle, name: str) -> tuple[MemberRecord, AttemptRecord]:
+    """The member of that name, or at that index.
+
+    Raises:
+        RunNotFoundError: the run has no such member
+    """
+    members = handle.members()
+    for member, attempt in members:
+        if member.name == name or str(member.index) == name:
+            return member, attempt
+    known = ", ".join(member.name for member, _ in members[:5])
+    raise RunNotFoundError(
+        f"The run {handle.run_id} has no member {name!r}; it has {known}{', …' if len(members) > 5 else ''}."
+    )
+
+
+def failures(members: Iterable[tuple[MemberRecord, AttemptRecord]]) -> Sequence[tuple[MemberRecord, AttemptRecord]]:
+    """Those that failed."""
+    return [(member, attempt) for member, attempt in members if attempt.state is State.FAILED]

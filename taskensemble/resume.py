@@ -1,0 +1,92 @@
+"""Running again what a run did not complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+
+from taskensemble.engine.records import EntityRecord, MemberRecord, RunRecord, State
+from taskensemble.errors import AssetError, InputError
+from taskensemble.handle import RunHandle
+from taskensemble.launch.control import ControlPlane
+
+
+def resumed(control: ControlPlane, run_id: str) -> RunHandle | None:
+    """Start a run of the members of `run_id` that failed, were cancelled or never ran, in the folders they have.
+
+    Returns:
+        the new run, whose record names the old one as its parent; None when every member has completed
+
+    Raises:
+        RunNotFoundError: no such run
+        InputError: the run has not ended
+    """
+    from taskensemble.engine import messages
+
+    old = RunHandle.open(control, run_id)
+    state = old.status().state
+    if not state.final:
+        raise InputError(f"run_id={run_id!r} is {str(state).lower()}: wait for it or stop it before it is resumed.")
+    record, members = unfinished(old)
+    if not members:
+        return None
+    assets = {}
+    for asset in {asset.digest: asset for template in record.templates for asset in template.assets}.values():
+        if asset.path is not None:
+            continue
+        content = control.store.asset(run_id, asset.digest)
+        if content is None:
+            raise AssetError(
+                f"The asset {asset.name!r} of {run_id} is no longer stored: start the ensemble again from its driver."
+            )
+        assets[asset.digest] = content
+    control.store.write_run(record, members, assets)
+    messages.publish_setup(control.broker_url, record)
+    return RunHandle(control, record)
+
+
+def unfinished(old: RunHandle) -> tuple[RunRecord, list[MemberRecord]]:
+    """Records of a run of what `old` did not complete. Entities that are left without members are left out, and count as done for
+    those that came after them."""
+    entities: list[EntityRecord] = []
+    members: list[MemberRecord] = []
+    new_index: dict[int, int] = {}
+    for entity in old.record.entities:
+        left = [member for member, attempt in old.members(entity.index) if attempt.state is not State.COMPLETED]
+        if not left:
+            continue
+        new_index[entity.index] = len(entities)
+        first = len(members)
+        members.extend(
+            member.model_copy(
+                update={"index": first + place, "entity": len(entities), "path": str(old.member_path(member))}
+            )
+            for place, member in enumerate(left)
+        )
+        after = tuple(new_index[each] for each in entity.after if each in new_index)
+        entities.append(
+            entity.model_copy(update={"index": len(entities), "first": first, "size": len(left), "after": after})
+        )
+    run = old.record.model_copy(
+        update={
+            "run_id": new_run_id(old.record.experiment),
+            "created": time.time(),
+            "entities": tuple(entities),
+            "overwrite": False,
+            "generate": not all(Path(str(member.path)).exists() for member in members),
+            "driver": f"{socket.gethostname()}:{os.getpid()}",
+            "parent": old.run_id,
+        }
+    )
+    return run, members
+
+
+def new_run_id(experiment: str) -> str:
+    """A run id that a person can read and type the beginning of: the experiment's name and eight random characters."""
+    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in experiment).strip("_-") or "run"
+    if not name[0].isascii() or not name.isascii():
+        name = "run"
+    return f"{name[:64]}-{secrets.token_hex(4)}"
