@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-STEP, END = 1e-3, 10.0
+STEP, END = 1e-3, 40.0
 """Seconds."""
 
 

@@ -18,7 +18,7 @@ def program(script: str, *arguments: str):
 
 
 exp = Experiment("pendulum", launcher="local")
-db = exp.create_database(port=6792, interface="lo")
+db = exp.create_database(port=0, interface="lo")
 
 experts = exp.create_ensemble("experts", run_settings=program("integrate.py", "2.5"), replicas=1)
 experts.add_model(exp.create_model("series", program("series.py", "2.5")))

@@ -6,7 +6,6 @@ driver of your own needs from here is in `main`, between the training and the ta
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from pathlib import Path
@@ -50,7 +49,7 @@ def main(folder: Path = Path("plate"), slots: int | None = None) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     exp = Experiment("plate", exp_path=str(folder), launcher="local", slots=slots)
-    database = exp.create_database(port=free_port(), interface="lo")
+    database = exp.create_database(port=0, interface="lo")
     program = exp.create_run_settings(exe=sys.executable, exe_args="simulate.py")
     ensemble = exp.create_ensemble(
         "plate",
@@ -129,10 +128,3 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{result['simulate_s']:.2f} s",
         )
     return shown
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
