@@ -1,0 +1,103 @@
+"""`python -m workers.inference worker|supervisor …`: the processes beside an AI database."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+
+from .backend import KINDS, BackendError, Threads, create_backend
+from .loop import Options, serve
+from .process import end_with_parent
+from .supervisor import PASSWORD_VARIABLE, Supervisor, count_gpus, default_name, installed_pairs
+
+_POLL = 200
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker or a supervisor; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN if options.parent else signal.default_int_handler)
+    if options.parent:
+        end_with_parent(options.parent)
+    try:
+        return _supervisor(options) if options.role == "supervisor" else _worker(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workers.inference", description=__doc__)
+    parser.add_argument("--parent", type=int, default=0, help="end when the parent with this pid ends")
+    roles = parser.add_subparsers(dest="role", required=True)
+    worker = roles.add_parser("worker", help="run the models of one backend on one device")
+    supervisor = roles.add_parser("supervisor", help="start workers when the database asks for them")
+    for role in (worker, supervisor):
+        role.add_argument("--parent", type=int, default=0, help="end when the parent with this pid ends")
+        role.add_argument(
+            "--poll",
+            type=int,
+            default=-1,
+            help="microseconds to poll before sleeping; default: 200 with 2 cores or more",
+        )
+        role.add_argument(
+            "--intra-op-threads", type=int, default=0, help="threads of one operator; 0: the backend's choice"
+        )
+        role.add_argument(
+            "--inter-op-threads", type=int, default=0, help="operators at a time; 0: the backend's choice"
+        )
+    worker.add_argument(
+        "--db", required=True, action="append", help="host:port or unix://path; again for further servers"
+    )
+    worker.add_argument("--backend", required=True, type=str.upper, choices=sorted(KINDS))
+    worker.add_argument("--device", default="CPU", type=str.upper, help="CPU or GPU:n")
+    worker.add_argument("--supervisor", default="", help="name of the supervisor that starts it")
+    worker.add_argument("--report", type=int, default=-1, help="descriptor on which to say that it has joined")
+    supervisor.add_argument("--db", required=True, help="host:port or unix://path")
+    supervisor.add_argument("--name", default="", help="unique among the supervisors of a server")
+    supervisor.add_argument("--workers-per-device", type=int, default=1)
+    supervisor.add_argument("--gpus", type=int, default=-1, help="GPUs to offer; default: those of this node")
+    return parser
+
+
+def _worker(options: argparse.Namespace) -> int:
+    report = os.fdopen(options.report, "w") if options.report >= 0 else sys.stderr
+
+    def joined() -> None:
+        if options.report >= 0 and not report.closed:
+            print("joined", file=report)
+            report.close()
+
+    try:
+        backend = create_backend(
+            options.backend, options.device, Threads(options.intra_op_threads, options.inter_op_threads)
+        )
+    except BackendError as error:
+        print(error, file=report, flush=True)
+        return 1
+    poll = options.poll if options.poll >= 0 else (_POLL if len(os.sched_getaffinity(0)) > 1 else 0)
+    password = os.environ.pop(PASSWORD_VARIABLE, None)
+    serve(options.db, backend, Options(options.backend, options.device, password, poll, options.supervisor, joined))
+    return 0
+
+
+def _supervisor(options: argparse.Namespace) -> int:
+    offers = installed_pairs(options.gpus if options.gpus >= 0 else count_gpus(), options.workers_per_device)
+    passed_on = [
+        *("--poll", str(options.poll)),
+        *("--intra-op-threads", str(options.intra_op_threads)),
+        *("--inter-op-threads", str(options.inter_op_threads)),
+    ]
+    password = os.environ.pop(PASSWORD_VARIABLE, None)
+    Supervisor(options.db, password, options.name or default_name(), offers, passed_on).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

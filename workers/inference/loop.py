@@ -1,0 +1,342 @@
+"""The loop of an inference worker: take a unit, run it, hand the results back with the request for the next one.
+
+A worker serves one server, or several (the shards of a cluster). Each server is a Session with a connection, a table of loaded
+versions and a shared segment of its own; equal blobs that several sessions load share one model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from .backend import Backend, BackendError, Model, Script
+from .connection import Connection, ServerError, wait_for_any
+from .frames import (
+    STYLE_ENTRY_POINT,
+    STYLE_MODEL,
+    LoadModel,
+    LoadScript,
+    Quit,
+    Reference,
+    ResultFrame,
+    Run,
+    Tensor,
+    Unload,
+    read_items,
+    read_unit,
+)
+from .segment import Segment, shares_memory
+
+PROTOCOL = 1
+_RECONNECT_DELAYS = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+log = logging.getLogger("taskensemble.inference")
+
+
+class Options(NamedTuple):
+    """How a worker runs."""
+
+    backend: str
+    device: str
+    password: str | None = None
+    poll: int = 0
+    """Microseconds to poll the socket before sleeping."""
+    supervisor: str = ""
+    """Name of the supervisor that started this worker; it then ends with its connection. Empty: it reconnects."""
+    joined: Callable[[], None] = lambda: None
+    """Called each time a server has taken the worker in."""
+
+
+class Finished(Exception):
+    """The module asked the worker to quit."""
+
+
+class Models:
+    """What a worker has loaded, by content: sessions that load the same blob share one model while any of them keeps it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._models: WeakValueDictionary[tuple[bytes, ...], Any] = WeakValueDictionary()
+
+    def load(self, item: LoadModel) -> Model:
+        """The model of a blob, loaded now or before."""
+        names = "\0".join((*item.inputs, "", *item.outputs)).encode("utf-8", "surrogateescape")
+        key = (hashlib.sha256(item.blob).digest(), names)
+        model: Model | None = self._models.get(key)
+        if model is None:
+            model = self._backend.load_model(item.blob, item.inputs, item.outputs)
+            if not model.stateful:
+                self._models[key] = model
+        return model
+
+
+class ScriptDatabase:
+    """The database behind a session, as its scripts see it: a second, ordinary connection, made when it is first needed."""
+
+    def __init__(self, address: str, options: Options, models: Models) -> None:
+        self._address = address
+        self._options = options
+        self._models = models
+        self._connection: Connection | None = None
+        self._selected = 0
+        self._loaded: dict[str, tuple[int, Model]] = {}
+        self.number = 0
+        """Number of the caller's database."""
+
+    def execute(self, command: str, args: Sequence[str]) -> Any:
+        """Run a command; byte strings of the reply become text."""
+        return _decoded(self._ask(command, *args))
+
+    def model(self, name: str) -> Model:
+        """The model under a key, loaded when it is another than before."""
+        reply = self._ask("AI._WORKER", "MODEL", name)
+        if reply is None:
+            raise BackendError("ERR model key is empty")
+        version, backend, _device, inputs, outputs, blob = reply
+        if bytes(backend).decode() != self._options.backend:
+            raise BackendError(
+                f"redisAI.model_execute: {name} is a model of {bytes(backend).decode()}; scripts run models of "
+                f"{self._options.backend} only"
+            )
+        known = self._loaded.get(name)
+        if known is None or known[0] != version:
+            names = [[bytes(part).decode() for part in parts] for parts in (inputs, outputs)]
+            known = (version, self._models.load(LoadModel(version, blob, names[0], names[1], 0, 0)))
+            self._loaded[name] = known
+        return known[1]
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _ask(self, *words: str) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = Connection(self._address, self._options.password)
+                self._selected = 0
+            if self.number != self._selected:
+                self._connection.command("SELECT", self.number)
+                self._selected = self.number
+            return self._connection.command(*words)
+        except ServerError as error:
+            raise BackendError(str(error)) from error
+        except OSError:
+            self._connection = None
+            raise
+
+
+def _decoded(reply: Any) -> Any:
+    if isinstance(reply, bytearray):
+        return reply.decode("utf-8", "surrogateescape")
+    if isinstance(reply, list):
+        return [_decoded(part) for part in reply]
+    return reply
+
+
+class Session:
+    """A worker's work for one server."""
+
+    def __init__(self, address: str, backend: Backend, models: Models, options: Options) -> None:
+        self.connection = Connection(address, options.password, options.poll)
+        self._backend = backend
+        self._models = models
+        self._loaded: dict[int, Model] = {}
+        self._scripts: dict[int, Script] = {}
+        self._database = ScriptDatabase(address, options, models)
+        self._join(options)
+
+    def _join(self, options: Options) -> None:
+        words: list[str | int] = ["AI._WORKER", "JOIN", PROTOCOL, options.backend, options.device, "PID", os.getpid()]
+        words += ["VERSION", self._backend.version]
+        if options.supervisor:
+            words += ["SUPERVISOR", options.supervisor]
+        worker_id, server_pid, probe_fd, token, run_limit = self.connection.command(*words)
+        self._backend.limit_runs(run_limit)
+        self._segment = Segment(server_pid)
+        if shares_memory(server_pid, probe_fd, bytes(token)):
+            self.connection.command("AI._WORKER", "SHM", worker_id, token)
+        encoded = b"%d" % worker_id
+        self._next = b"$10\r\nAI._WORKER\r\n$4\r\nNEXT\r\n$%d\r\n%b\r\n" % (len(encoded), encoded)
+        self.connection.send_parts((b"*3\r\n", self._next))
+        options.joined()
+
+    def serve(self) -> None:
+        """Work on units until the connection ends (ConnectionError) or the module says quit (Finished)."""
+        while True:
+            self.connection.wait()
+            self.step()
+
+    def step(self) -> None:
+        """Take the unit that has arrived, work on it, and hand its results back."""
+        elements = self.connection.reply()
+        frame, parts = self._work(elements)
+        if not parts:
+            self.connection.send_parts((b"*4\r\n", self._next, b"$%d\r\n" % len(frame), frame, b"\r\n"))
+            return
+        command: list[Any] = [b"*%d\r\n" % (4 + len(parts)), self._next]
+        for part in (frame, *parts):
+            command += (b"$%d\r\n" % len(part), part, b"\r\n")
+        self.connection.send_parts(command)
+
+    def close(self) -> None:
+        """Close both connections."""
+        self.connection.close()
+        self._database.close()
+
+    def _work(self, elements: list[Any]) -> tuple[bytearray, list[Any]]:
+        frame = memoryview(elements[0])
+        unit = read_unit(frame)
+        segment = self._segment.view(unit.segment_id, unit.segment_fd, unit.segment_size)
+        items = read_items(frame, unit.items, elements, segment)
+        results = ResultFrame(unit, segment)
+        outputs: list[Sequence[Any] | None] = []
+        failed: set[int] = set()
+        for item in items:
+            started = perf_counter_ns()
+            produced: Sequence[Any] | None = None
+            try:
+                if isinstance(item, Run):
+                    produced = self._run(item, outputs, failed)
+                    if produced is None:
+                        results.skipped()
+                    else:
+                        wire = self._backend.wire
+                        sent = [wire(value) for value, wanted in zip(produced, item.wanted, strict=True) if wanted]
+                        results.run(_microseconds(started), sent)
+                elif isinstance(item, Unload):
+                    self._loaded.pop(item.version, None)
+                    self._scripts.pop(item.version, None)
+                elif isinstance(item, Quit):
+                    raise Finished
+                else:
+                    self._load(item, results, started)
+            except Finished:
+                raise
+            except Exception as error:
+                produced = None
+                if isinstance(item, LoadModel | LoadScript):
+                    failed.add(item.version)
+                results.failed(_microseconds(started), str(error) or repr(error))
+            outputs.append(produced)
+        return results.finish(), results.elements
+
+    def _load(self, item: LoadModel | LoadScript, results: ResultFrame, started: int) -> None:
+        if isinstance(item, LoadModel):
+            model = self._loaded.get(item.version) or self._models.load(item)
+            self._loaded[item.version] = model
+            results.loaded(_microseconds(started), model.input_names, model.output_names)
+            return
+        if item.version not in self._scripts:
+            source = bytes(item.source).decode("utf-8")
+            self._scripts[item.version] = self._backend.load_script(source, item.entry_points, self._database)
+        results.loaded(_microseconds(started), (), ())
+
+    def _run(self, item: Run, outputs: list[Sequence[Any] | None], failed: set[int]) -> Sequence[Any] | None:
+        """The native outputs of a RUN; None when what it depends on failed."""
+        if item.version in failed:
+            return None
+        native = self._backend.native
+        inputs = []
+        for value in item.inputs:
+            if type(value) is Tensor:
+                inputs.append(native(value))
+                continue
+            assert isinstance(value, Reference)
+            earlier = outputs[value.item]
+            if earlier is None:
+                return None
+            inputs.append(earlier[value.output])
+        if item.style == STYLE_MODEL:
+            model = self._loaded.get(item.version)
+            if model is None:
+                raise BackendError(f"the worker has no model of version {item.version}")
+            return model.run(inputs, len(item.wanted))
+        script = self._scripts.get(item.version)
+        if script is None:
+            raise BackendError(f"the worker has no script of version {item.version}")
+        self._database.number = item.database
+        return script.run(
+            item.function,
+            inputs,
+            len(item.wanted),
+            entry_point=item.style == STYLE_ENTRY_POINT,
+            list_at=item.list_at,
+            keys=item.keys,
+            args=item.args,
+        )
+
+
+def _microseconds(started: int) -> int:
+    return max(1, (perf_counter_ns() - started) // 1000)
+
+
+def serve(addresses: Sequence[str], backend: Backend, options: Options) -> None:
+    """Serve servers until they are gone or ask the worker to quit.
+
+    A supervised worker returns when its last server's connection ends; others reconnect, for ever.
+    """
+    models = Models(backend)
+    gc.collect()
+    gc.freeze()
+    if len(addresses) == 1:
+        _serve_one(addresses[0], backend, models, options)
+    else:
+        _serve_many(addresses, backend, models, options)
+
+
+def _serve_one(address: str, backend: Backend, models: Models, options: Options) -> None:
+    failures = 0
+    while True:
+        try:
+            session = Session(address, backend, models, options)
+            failures = 0
+            with contextlib.closing(session):
+                session.serve()
+        except Finished:
+            return
+        except (OSError, ServerError) as error:
+            if options.supervisor:
+                log.info("%s: %s", address, error)
+                return
+            delay = _RECONNECT_DELAYS[min(failures, len(_RECONNECT_DELAYS) - 1)]
+            failures += 1
+            log.warning("%s: %s; joining again in %s s", address, error, delay)
+            time.sleep(delay)
+
+
+def _serve_many(addresses: Sequence[str], backend: Backend, models: Models, options: Options) -> None:
+    sessions: dict[Connection, tuple[str, Session]] = {}
+    waiting = dict.fromkeys(addresses, 0.0)
+    while waiting or sessions:
+        for address in [address for address, due in waiting.items() if due <= time.monotonic()]:
+            try:
+                session = Session(address, backend, models, options)
+                sessions[session.connection] = (address, session)
+                del waiting[address]
+            except (OSError, ServerError) as error:
+                log.warning("%s: %s; joining again in %s s", address, error, _RECONNECT_DELAYS[-1])
+                waiting[address] = time.monotonic() + _RECONNECT_DELAYS[-1]
+        for connection in wait_for_any(list(sessions), 1.0 if waiting else None):
+            address, session = sessions[connection]
+            try:
+                session.step()
+            except Finished:
+                session.close()
+                del sessions[connection]
+            except (OSError, ServerError) as error:
+                log.info("%s: %s", address, error)
+                session.close()
+                del sessions[connection]
+                if not options.supervisor:
+                    waiting[address] = time.monotonic() + _RECONNECT_DELAYS[0]
+        if options.supervisor and not sessions and waiting:
+            return
