@@ -1,0 +1,137 @@
+"""Which settings class a launcher and a run command ask for, "auto" included."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from taskensemble.errors import InputError, LauncherError
+from taskensemble.settings.alps import AprunSettings
+from taskensemble.settings.arguments import OptionValue
+from taskensemble.settings.batch import BatchSettings
+from taskensemble.settings.containers import Container
+from taskensemble.settings.lsf import BsubBatchSettings, JsrunSettings
+from taskensemble.settings.mpi import MpiexecSettings, MpirunSettings, OrterunSettings
+from taskensemble.settings.pals import PalsMpiexecSettings
+from taskensemble.settings.pbs import QsubBatchSettings
+from taskensemble.settings.run import RunSettings
+from taskensemble.settings.sge import SgeQsubBatchSettings
+from taskensemble.settings.slurm import SbatchSettings, SrunSettings
+
+LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
+
+_BATCH: dict[str, type[BatchSettings]] = {
+    "slurm": SbatchSettings,
+    "pbs": QsubBatchSettings,
+    "pals": QsubBatchSettings,
+    "lsf": BsubBatchSettings,
+    "sge": SgeQsubBatchSettings,
+}
+_RUN: dict[str, type[RunSettings]] = {
+    "srun": SrunSettings,
+    "mpirun": MpirunSettings,
+    "mpiexec": MpiexecSettings,
+    "orterun": OrterunSettings,
+    "aprun": AprunSettings,
+    "jsrun": JsrunSettings,
+}
+_PREFERRED = {
+    "local": (),
+    "slurm": ("srun", "mpirun", "mpiexec"),
+    "pbs": ("aprun", "mpirun", "mpiexec"),
+    "pals": ("mpiexec",),
+    "lsf": ("jsrun", "mpirun", "mpiexec"),
+    "sge": ("mpirun", "mpiexec"),
+}
+_COMMANDS_OF = {
+    "lsf": ("bsub", "jsrun", "jslist", "bjobs", "bkill"),
+    "slurm": ("sacct", "srun", "salloc", "sbatch", "scancel", "sstat", "sinfo"),
+}
+
+
+def detect_launcher() -> str:
+    """The launcher of this machine: pbs, lsf, slurm, sge or local, by the commands on PATH."""
+    if all(map(shutil.which, ("qsub", "qstat", "qdel"))):
+        version = subprocess.run(["qsub", "--version"], capture_output=True, text=True, check=False)
+        if "pbs" in (version.stdout + version.stderr).lower():
+            return "pbs"
+        if shutil.which("qconf"):
+            return "sge"
+    for launcher, commands in _COMMANDS_OF.items():
+        if all(map(shutil.which, commands)):
+            return launcher
+    # Some sites have PBS's commands on the login nodes only.
+    return "pbs" if "PBS_JOBID" in os.environ else "local"
+
+
+def create_run_settings(
+    launcher: str,
+    exe: str,
+    exe_args: str | list[str] | None = None,
+    run_command: str | None = "auto",
+    run_args: Mapping[str, OptionValue] | None = None,
+    env_vars: Mapping[str, str | None] | None = None,
+    container: Container | None = None,
+    **further: Any,
+) -> RunSettings:
+    """Run settings of the class that the run command asks for.
+
+    Parameters:
+        launcher: local, slurm, pbs, pals, lsf, sge or auto.
+        run_command: "auto": none on local, else the first found of the launcher's own; a command that we do not know, or None,
+            gives the base class.
+        exe, exe_args, run_args, env_vars, container: see `RunSettings`.
+
+    Raises:
+        LauncherError: "auto" found no run command.
+    """
+    launcher = detect_launcher() if launcher == "auto" else launcher.lower()
+    command = run_command.lower() if run_command else ""
+    if command == "auto":
+        command = _detect_run_command(launcher)
+    if command in _RUN:
+        chosen = PalsMpiexecSettings if (launcher, command) == ("pals", "mpiexec") else _RUN[command]
+        return chosen(exe, exe_args, run_args=run_args, env_vars=env_vars, container=container, **further)
+    # A path keeps its upper-case letters.
+    given = "" if command == "" else str(run_command)
+    return RunSettings(exe, exe_args, given, run_args, env_vars, container=container)
+
+
+def create_batch_settings(
+    launcher: str,
+    nodes: int | None = None,
+    time: str = "",
+    queue: str | None = None,
+    account: str | None = None,
+    batch_args: Mapping[str, str | None] | None = None,
+    **further: Any,
+) -> BatchSettings:
+    """Batch settings of the launcher's class; keywords that it does not know are ignored.
+
+    Raises:
+        LauncherError: the launcher has no batch jobs, or is unknown.
+    """
+    launcher = detect_launcher() if launcher == "auto" else launcher.lower()
+    if launcher == "local":
+        raise LauncherError("launcher='local' does not support batch workloads; use slurm, pbs, pals, lsf or sge")
+    if launcher not in _BATCH:
+        raise LauncherError(f"launcher={launcher!r} is unsupported for batch settings; use one of {', '.join(_BATCH)}")
+    chosen = _BATCH[launcher]
+    return chosen(nodes=nodes, time=time, queue=queue, account=account, batch_args=batch_args, **further)
+
+
+def _detect_run_command(launcher: str) -> str:
+    if launcher not in _PREFERRED:
+        raise InputError(f"launcher={launcher!r} is unknown; use one of {', '.join(LAUNCHERS)}")
+    if not _PREFERRED[launcher]:
+        return ""
+    for command in _PREFERRED[launcher]:
+        if shutil.which(command):
+            return command
+    raise LauncherError(
+        f"run_command='auto': could not detect a run command for launcher {launcher}; searched for and could not find "
+        f"{', '.join(_PREFERRED[launcher])}. Load its module, or give run_command="
+    )
