@@ -1,0 +1,210 @@
+"""A member's folder: where it is, what is put into it, and the record of its parameters.
+
+Order: copied, linked, configured, recorded. The record is written last and names the run, so a folder that carries the
+record of this run is complete: an attempt that is delivered again, or a retry, leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from taskensemble.engine.records import EntityRecord, FilesRecord, MemberRecord, RunRecord, TemplateRecord
+from taskensemble.errors import ParameterWriterError
+from taskensemble.generation.tags import check_file
+
+RECORD = "taskensemble_params.txt"
+
+
+def member_folder(entity: EntityRecord, member: MemberRecord) -> Path:
+    """The member's folder: its own, else its entity's (a model), else one of its name there (in an ensemble)."""
+    if member.path is not None:
+        return Path(member.path)
+    return Path(entity.path) if entity.kind == "Model" else Path(entity.path, member.name)
+
+
+def generate_member(
+    run: RunRecord, entity: EntityRecord, template: TemplateRecord, member: MemberRecord, overwrite: bool = False
+) -> Path:
+    """Make the folder of one member and put its files there.
+
+    A folder that this run made already, or that was made ahead, is left as it is. One of an earlier run is kept with what is in
+    it, and the files are put there anew.
+
+    Args:
+        overwrite: empty a folder of an earlier run first.
+
+    Returns:
+        Path: the folder.
+
+    Raises:
+        FileExistsError: a link's name is taken, or `overwrite` would delete more than a member's folder.
+        FileNotFoundError: a file to copy or link is no longer there.
+        ParameterWriterError: a file cannot be configured.
+    """
+    folder = member_folder(entity, member)
+    if entity.generated or not run.generate or _run_of(folder / RECORD) == run.run_id:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    if overwrite and folder.exists():
+        clear(folder, run, template.files)
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy(template.files, folder)
+    _link(template.files, folder)
+    configured = _configure(template.files, folder, member.params)
+    _record(folder / RECORD, run, member, configured)
+    return folder
+
+
+def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: bool = False) -> None:
+    """Make the folders of all members ahead, and the experiment's record of their parameters.
+
+    Raises:
+        FileExistsError: a folder exists and `overwrite` is false; then nothing was made.
+        FileNotFoundError, ParameterWriterError: as `generate_member`.
+    """
+    listed = list(members)
+    if overwrite:
+        for entity in run.entities:
+            _clear_stale(entity, run)
+    else:
+        for member in listed:
+            folder = member_folder(run.entities[member.entity], member)
+            if folder.exists():
+                raise FileExistsError(
+                    f"Directory for entity {member.name} already exists in path {folder}; give overwrite=True to replace it"
+                )
+    Path(run.path).mkdir(parents=True, exist_ok=True)
+    for member in listed:
+        generate_member(run, run.entities[member.entity], run.templates[member.template], member, overwrite)
+    with Path(run.path, RECORD).open("w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(f"# Run: {run.run_id}\n")
+        for member in listed:
+            stream.write(f"\n# Model name: {member.name}\n{_lines(member.params)}")
+
+
+def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
+    """Delete a member's folder, unless something else lives in it.
+
+    Raises:
+        FileExistsError: it holds the experiment, the working or home folder, or a file that is to be put into it.
+    """
+    inside = folder.resolve()
+    kept = [run.path, os.getcwd(), os.path.expanduser("~"), *files.copy_, *files.symlink, *files.configure]
+    for path in kept:
+        if inside == Path(path).resolve() or inside in Path(path).resolve().parents:
+            raise FileExistsError(
+                f"overwrite=True would delete {folder} with {path} in it; give the entity another path"
+            )
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
+
+
+def _clear_stale(entity: EntityRecord, run: RunRecord) -> None:
+    """Delete members' folders of an earlier, larger ensemble, which would pass for this one's."""
+    if entity.kind == "Model" or not os.path.isdir(entity.path):
+        return
+    for folder in _generated_folders(Path(entity.path), entity.name):
+        clear(folder, run, FilesRecord())
+
+
+def _generated_folders(path: Path, name: str) -> Iterator[Path]:
+    for child in list(path.iterdir()):
+        stem, _, number = child.name.rpartition("_")
+        if not child.is_dir():
+            continue
+        if stem == name and number.isdigit() and (child / RECORD).exists():
+            yield child
+        elif child.name.isdigit():
+            yield from _generated_folders(child, name)
+
+
+def _copy(files: FilesRecord, folder: Path) -> None:
+    for source in files.copy_:
+        if os.path.isdir(source):
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+        else:
+            _replace(folder / os.path.basename(source))
+            shutil.copy(source, folder)
+
+
+def _link(files: FilesRecord, folder: Path) -> None:
+    for source in files.symlink:
+        target = folder / os.path.basename(source)
+        if target.is_symlink() and os.readlink(target) == source:
+            continue
+        if not os.path.exists(source):
+            raise FileNotFoundError(f"to_symlink: {source} is not there")
+        try:
+            target.symlink_to(source)
+        except FileExistsError:
+            raise FileExistsError(
+                f"to_symlink: {target} exists already; rename {source} or give overwrite=True"
+            ) from None
+
+
+def _configure(files: FilesRecord, folder: Path, params: dict[str, str]) -> list[str]:
+    """Write the configured files. Returns their paths below the folder."""
+    names = frozenset(params)
+    written = []
+    for source in files.configure:
+        for path, below in _tagged_files(source):
+            target = folder / below
+            text = check_file(path, names, files.tag, files.allow_unknown_tags).fill(params)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _replace(target)
+                with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                    stream.write(text)
+                shutil.copymode(path, target)
+            except OSError as error:
+                raise ParameterWriterError(
+                    f"to_configure: {target} cannot be written: {error.strerror or error}"
+                ) from error
+            written.append(below)
+    return written
+
+
+def _tagged_files(source: str) -> Iterator[tuple[str, str]]:
+    """Each file to configure, and where it goes below the member's folder. A folder's contents go there as they lie."""
+    if not os.path.isdir(source):
+        yield source, os.path.basename(source)
+        return
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            yield path, os.path.relpath(path, source)
+
+
+def _replace(target: Path) -> None:
+    """Make way for a file: writing through a link would change the user's own file."""
+    if target.is_symlink():
+        target.unlink()
+
+
+def _record(path: Path, run: RunRecord, member: MemberRecord, configured: list[str]) -> None:
+    text = f"# Model name: {member.name}\n# Run: {run.run_id}\n"
+    text += "".join(f"# Configured: {name}\n" for name in configured)
+    _replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text + _lines(member.params), encoding="utf-8", errors="surrogateescape")
+    partial.replace(path)
+
+
+def _lines(params: dict[str, str]) -> str:
+    return "".join(f"{name} = {value}\n" for name, value in params.items())
+
+
+def _run_of(record: Path) -> str | None:
+    """The run that wrote a folder's record; None without one."""
+    try:
+        with record.open(encoding="utf-8", errors="surrogateescape") as stream:
+            stream.readline()
+            return stream.readline().removeprefix("# Run: ").rstrip("\n")
+    except FileNotFoundError:
+        return None
