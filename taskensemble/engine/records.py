@@ -64,6 +64,8 @@ class CommandRecord(Record):
     """Ranks in all; None: not said."""
     tasks_per_node: int | None = None
     cpus_per_task: int | None = None
+    files: dict[str, str] = {}
+    """Name → text of small files that the run command reads from the member's folder, such as an explicit resource file."""
 
 
 class FilesRecord(Record):
@@ -229,6 +231,8 @@ class EntityRecord(Record):
     """Stop the rest once so many members have completed; None: run all."""
     together: bool = False
     """All members run at the same time or none starts."""
+    generated: bool = False
+    """Its members' folders were made ahead: they are left as they are."""
 
 
 class MemberRecord(Record):
@@ -322,3 +326,55 @@ class RunStatus(Record):
     created: float
     started: float | None = None
     ended: float | None = None
+
+
+class Counters(Record):
+    """How many members of an entity stand where, and how the entity itself does."""
+
+    queued: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    reason: str = ""
+    started: float | None = None
+    ended: float | None = None
+
+
+class WorkerRecord(Record):
+    """A worker as it registered itself."""
+
+    name: str
+    host: str
+    pid: int
+    boot: str = ""
+    """The node's boot id: with the pid and `pid_start` it names one process for ever."""
+    pid_start: int = 0
+    """Start time of the process in clock ticks after boot."""
+    schema_version: int = SCHEMA
+    slots: int
+    """CPUs that members can hold."""
+    free: int
+    gpus: tuple[str, ...] = ()
+    memory_mb: int = 0
+    tags: tuple[str, ...] = ()
+    queue: str = ""
+    """The batch queue that it serves alone; empty: all others."""
+    running: int = 0
+    beat: int = 0
+    """A counter that the worker keeps moving."""
+    seen: float = 0.0
+    """Unix time of the last beat on the store's clock."""
+    age: float = 0.0
+    """Seconds since then, when it was read."""
+    lease: float = 180.0
+    """Seconds after which its attempts are lost when their counters stand still."""
+
+
+class QueueRecord(Record):
+    """A queue of a run that has members of one resource class."""
+
+    name: str
+    run: str
+    resources: ResourcesRecord
+    batch_queue: str = ""
