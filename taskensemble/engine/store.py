@@ -1,0 +1,555 @@
+"""The record store: runs, claims, leases and events in Redis or Valkey.
+
+Everything that must not be torn apart happens in `store.lua`, whose head documents the keys. This class wraps it: one method an
+operation, records in and records out. All operations can be repeated, so a connection that breaks is opened again and the
+operation repeated for as long as `patience` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from taskensemble.engine import urls
+from taskensemble.engine.records import (
+    SCHEMA,
+    AttemptRecord,
+    Counters,
+    DatabaseAddressRecord,
+    EntityRecord,
+    EventRecord,
+    MemberRecord,
+    QueueRecord,
+    RunRecord,
+    RunStatus,
+    State,
+    WorkerRecord,
+)
+from taskensemble.errors import ControlPlaneError, EntityExistsError, RecordSchemaError, RunNotFoundError
+
+SCRIPT = files("taskensemble.engine").joinpath("store.lua").read_text(encoding="utf-8")
+CONTROL_CHANNEL = "te:control"
+REAPER_LOCK = "te:reaper"
+_BATCH = 2000
+
+_STATES = {
+    "n": State.NEW,
+    "q": State.QUEUED,
+    "a": State.QUEUED,
+    "r": State.RUNNING,
+    "c": State.COMPLETED,
+    "f": State.FAILED,
+    "x": State.CANCELLED,
+    "p": State.PAUSED,
+}
+
+
+def run_key(run_id: str) -> str:
+    """Key of a run's hash; the other keys of the run begin with it less its last three letters."""
+    return f"te:{{{run_id}}}:run"
+
+
+def state_of(letter: str) -> State:
+    """The state that a byte of the store stands for."""
+    return _STATES[letter]
+
+
+class EntityStatus(NamedTuple):
+    """An entity of a run with the counters of its members and its own state."""
+
+    entity: EntityRecord
+    counters: Counters
+    state: State
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One answer to a claim: `answer` as in store.lua, and when it was granted the attempt and the member."""
+
+    answer: str
+    attempt: int
+    member: str
+    """JSON of the MemberRecord; empty unless the answer is `claimed` or `armed`."""
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _number(value: Any) -> float | None:
+    return None if value in (None, b"", "") else float(value)
+
+
+class Store:
+    """The record store of a control plane.
+
+    Arguments:
+        url: `redis://[user:password@]host:port/db`, `rediss://…`, `valkey://…`, `unix:///path`.
+        patience: seconds for which an operation is repeated while the store cannot be reached.
+    """
+
+    def __init__(self, url: str, *, patience: float = 30.0) -> None:
+        self.url = urls.redis_url(url)
+        retries = max(1, int(patience))
+        self._redis: redis.Redis = redis.Redis.from_url(
+            self.url,
+            protocol=2,
+            retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), retries + 6),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+            socket_timeout=max(10.0, patience),
+            socket_connect_timeout=5.0,
+            health_check_interval=30,
+        )
+        self._script = self._redis.register_script(SCRIPT)
+        self._runs: dict[str, RunRecord] = {}
+
+    @classmethod
+    def connect(cls, url: str, *, patience: float = 30.0) -> Store:
+        """Opens a store and checks that it answers.
+
+        Raises:
+            ControlPlaneError: nothing answers there, or it refuses the password.
+        """
+        store = cls(url, patience=patience)
+        store.ping()
+        return store
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()
+
+    def ping(self) -> None:
+        """Checks that the store answers.
+
+        Raises:
+            ControlPlaneError: it does not.
+        """
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            message = f"The record store {urls.without_password(self.url)} cannot be used: {error}. Check broker= or "
+            raise ControlPlaneError(message + "TASKENSEMBLE_BROKER_URL and TASKENSEMBLE_STORE_URL.") from error
+
+    def call(self, run_id: str, operation: str, *arguments: Any) -> Any:
+        """One operation of store.lua on one run."""
+        return self._script(keys=[run_key(run_id)], args=[operation, *arguments])
+
+    # Runs: writing and reading
+
+    def write_run(
+        self, run: RunRecord, members: Iterable[MemberRecord], assets: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Writes a run and its members, in bulk; nothing of it runs before `publish_setup`.
+
+        Arguments:
+            assets: bytes of ML assets by their digest, for those without a path.
+
+        Raises:
+            EntityExistsError: there is a run of this id.
+        """
+        key = run_key(run.run_id)
+        prefix = key[:-3]
+        if self._redis.exists(key):
+            raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.delete(prefix + "members")
+        stream = iter(members)
+        while batch := list(itertools.islice(stream, _BATCH)):
+            items: list[Any] = []
+            for member in batch:
+                items += (member.index, member.model_dump_json(exclude_defaults=True))
+            pipe.hset(prefix + "members", items=items)
+            pipe.execute()
+        for digest, content in (assets or {}).items():
+            self._redis.set(f"{prefix}asset:{digest}", content)
+        dependents: dict[int, list[int]] = {entity.index: [] for entity in run.entities}
+        for entity in run.entities:
+            for earlier in entity.after:
+                dependents[earlier].append(entity.index)
+        arguments: list[Any] = [
+            run.model_dump_json(by_alias=True, exclude_defaults=True),
+            SCHEMA,
+            run.experiment,
+            run.created,
+            run.keep,
+            json.dumps(list(assets or ())),
+            run.size,
+        ]
+        for entity in run.entities:
+            arguments += (
+                entity.name,
+                entity.first,
+                entity.size,
+                _stop_after(entity.on_failure),
+                entity.enough or 0,
+                int(entity.together),
+                len(set(entity.after)),
+                json.dumps(dependents[entity.index]),
+            )
+        if not self.call(run.run_id, "open", *arguments):
+            raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
+        pipe.zadd("te:runs", {run.run_id: run.created})
+        pipe.zadd("te:active", {run.run_id: run.created})
+        pipe.zadd(f"te:experiment:{run.experiment}", {run.run_id: run.created})
+        pipe.execute()
+
+    def run(self, run_id: str) -> RunRecord:
+        """The record of a run.
+
+        Raises:
+            RunNotFoundError: there is none.
+            RecordSchemaError: another version of taskensemble wrote it.
+        """
+        known = self._runs.get(run_id)
+        if known is not None:
+            return known
+        text, schema = self._redis.hmget(run_key(run_id), ["record", "schema"])
+        if text is None:
+            raise RunNotFoundError(
+                f"There is no run {run_id!r} in {urls.without_password(self.url)}; `status` lists those it has"
+            )
+        run = read_run(text, schema)
+        if len(self._runs) > 64:
+            self._runs.clear()
+        self._runs[run_id] = run
+        return run
+
+    def members(self, run_id: str, start: int = 0, stop: int | None = None) -> list[MemberRecord]:
+        """Members `start` to `stop` (excluded) of a run."""
+        last = self.run(run_id).size if stop is None else stop
+        records: list[MemberRecord] = []
+        for first in range(start, last, _BATCH):
+            fields = [str(index) for index in range(first, min(first + _BATCH, last))]
+            texts = self._redis.hmget(run_key(run_id)[:-3] + "members", fields)
+            records.extend(MemberRecord.model_validate_json(text) for text in texts if text is not None)
+        return records
+
+    def asset(self, run_id: str, digest: str) -> bytes | None:
+        """Bytes of an ML asset of a run; None when the store does not have them."""
+        return cast("bytes | None", self._redis.get(f"{run_key(run_id)[:-3]}asset:{digest}"))
+
+    def status(self, run_id: str) -> RunStatus:
+        """A run as its counters tell it.
+
+        Raises:
+            RunNotFoundError: there is none.
+        """
+        names = ["state", "reason", "size", "queued", "running", "completed", "failed", "cancelled"]
+        names += ["created", "started", "ended", "experiment"]
+        values = dict(zip(names, self._redis.hmget(run_key(run_id), names), strict=True))
+        if values["state"] is None:
+            raise RunNotFoundError(
+                f"There is no run {run_id!r} in {urls.without_password(self.url)}; `status` lists those it has"
+            )
+        counts = {name: int(values[name] or 0) for name in names[2:8]}
+        return RunStatus(
+            run_id=run_id,
+            experiment=_text(values["experiment"]),
+            state=state_of(_text(values["state"])),
+            reason=_text(values["reason"]),
+            created=float(values["created"] or 0),
+            started=_number(values["started"]),
+            ended=_number(values["ended"]),
+            **counts,
+        )
+
+    def entity_status(self, run_id: str) -> list[EntityStatus]:
+        """Each entity of a run with its counters and state."""
+        run = self.run(run_id)
+        prefix = run_key(run_id)[:-3]
+        pipe = self._redis.pipeline(transaction=False)
+        names = ["state", "reason", "queued", "running", "completed", "failed", "cancelled", "started", "ended"]
+        for entity in run.entities:
+            pipe.hmget(f"{prefix}e{entity.index}", names)
+        result: list[EntityStatus] = []
+        for entity, row in zip(run.entities, pipe.execute(), strict=True):
+            values = dict(zip(names, row, strict=True))
+            counters = Counters(
+                queued=int(values["queued"] or 0),
+                running=int(values["running"] or 0),
+                completed=int(values["completed"] or 0),
+                failed=int(values["failed"] or 0),
+                cancelled=int(values["cancelled"] or 0),
+                reason=_text(values["reason"]),
+                started=_number(values["started"]),
+                ended=_number(values["ended"]),
+            )
+            result.append(EntityStatus(entity, counters, state_of(_text(values["state"]) or "n")))
+        return result
+
+    def states(self, run_id: str) -> list[State]:
+        """The state of every member of a run: one small answer, whatever its size."""
+        letters = cast(bytes, self._redis.get(run_key(run_id)[:-3] + "state") or b"")
+        return [_STATES[letter] for letter in letters.decode()]
+
+    def attempts(self, run_id: str, indexes: Sequence[int] | None = None) -> list[AttemptRecord]:
+        """State and latest attempt of some members, or of all."""
+        prefix = run_key(run_id)[:-3]
+        letters = cast(bytes, self._redis.get(prefix + "state") or b"").decode()
+        wanted = range(len(letters)) if indexes is None else indexes
+        records: list[AttemptRecord] = []
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            texts = self._redis.hmget(prefix + "attempts", [str(index) for index in part])
+            records.extend(_attempt(index, letters[index], text) for index, text in zip(part, texts, strict=True))
+        return records
+
+    def runs(self, experiment: str | None = None) -> list[str]:
+        """Ids of the runs that the store has, the oldest first."""
+        key = "te:runs" if experiment is None else f"te:experiment:{experiment}"
+        ids = [_text(run_id) for run_id in self._redis.zrange(key, 0, -1)]
+        pipe = self._redis.pipeline(transaction=False)
+        for run_id in ids:
+            pipe.exists(run_key(run_id))
+        alive = dict(zip(ids, pipe.execute() if ids else (), strict=True))
+        expired = [run_id for run_id in ids if not alive[run_id]]
+        if expired:
+            self._redis.zrem(key, *expired)
+        return [run_id for run_id in ids if alive[run_id]]
+
+    def active_runs(self) -> list[str]:
+        """Ids of the runs that have not ended."""
+        return [_text(run_id) for run_id in self._redis.zrange("te:active", 0, -1)]
+
+    def retire(self, run_id: str) -> None:
+        """Takes an ended run off the list of active ones."""
+        self._redis.zrem("te:active", run_id)
+
+    # Runs: changing
+
+    def cancel(self, run_id: str, entity: int | None = None, reason: str = "stopped") -> None:
+        """Cancels a run, or one entity of it: what waits never starts, what runs is told to end. It does not wait.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        answer = self.call(run_id, "cancel", "" if entity is None else entity, reason or "stopped")
+        if answer == -1:
+            raise RunNotFoundError(
+                f"There is no run {run_id!r} in {urls.without_password(self.url)}; `status` lists those it has"
+            )
+
+    def watch(self, run_id: str, after: str = "0", timeout: float | None = None) -> Iterator[EventRecord]:
+        """Events of a run as they happen, from the one after `after` on; ends after the run's final event, or when nothing
+        has happened for `timeout` seconds. It outlives a restart of the store.
+
+        Arguments:
+            after: id of the last event that is known; `0`: from the start, `$`: only new ones.
+        """
+        key = run_key(run_id)[:-3] + "events"
+        last = after
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            block = 5.0 if deadline is None else min(5.0, deadline - time.monotonic())
+            if block <= 0:
+                return
+            answer: Any = self._redis.xread({key: last}, count=1000, block=max(1, int(block * 1000)))
+            if not answer:
+                if not self._redis.exists(run_key(run_id)):
+                    return
+                continue
+            for identifier, fields in answer[0][1]:
+                event = _event(_text(identifier), fields)
+                last = event.id
+                yield event
+                if event.kind == "run" and event.state is not None and event.state.final:
+                    return
+            if timeout is not None:
+                deadline = time.monotonic() + timeout
+
+    def wait_final(self, run_id: str, timeout: float | None = None) -> RunStatus:
+        """Waits until the run has ended, or for `timeout` seconds, and tells how it stands then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        last = "0"
+        newest = self._redis.xrevrange(run_key(run_id)[:-3] + "events", count=1)
+        if newest:
+            last = _text(newest[0][0])
+        status = self.status(run_id)
+        while not status.state.final:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            for event in self.watch(run_id, last, 5.0 if left is None else min(left, 5.0)):
+                last = event.id
+            status = self.status(run_id)
+        return status
+
+    # Databases
+
+    def set_database(self, experiment: str, address: DatabaseAddressRecord) -> None:
+        """Says where a running database of an experiment answers."""
+        self._redis.hset(f"te:databases:{experiment}", address.identifier, address.model_dump_json())
+
+    def databases(self, experiment: str) -> dict[str, DatabaseAddressRecord]:
+        """The running databases of an experiment, by identifier."""
+        found = self._redis.hgetall(f"te:databases:{experiment}")
+        return {_text(name): DatabaseAddressRecord.model_validate_json(text) for name, text in found.items()}
+
+    def drop_database(self, experiment: str, identifier: str) -> None:
+        """Forgets a database that has stopped."""
+        self._redis.hdel(f"te:databases:{experiment}", identifier)
+
+    # Queues and workers
+
+    def add_queues(self, queues: Iterable[QueueRecord]) -> None:
+        """Announces the queues of a run to all workers."""
+        records = list(queues)
+        pipe = self._redis.pipeline(transaction=False)
+        for queue in records:
+            pipe.hset("te:queues", queue.name, queue.model_dump_json(exclude_defaults=True))
+        pipe.publish(CONTROL_CHANNEL, json.dumps({"order": "queues"}))
+        pipe.execute()
+
+    def queues(self) -> list[QueueRecord]:
+        """The queues of all active runs."""
+        return [QueueRecord.model_validate_json(text) for text in self._redis.hvals("te:queues")]
+
+    def drop_queues(self, names: Iterable[str]) -> None:
+        """Takes queues off the list, and tells the workers."""
+        gone = list(names)
+        if not gone:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hdel("te:queues", *gone)
+        pipe.publish(CONTROL_CHANNEL, json.dumps({"order": "queues"}))
+        pipe.execute()
+
+    def beat(self, worker: WorkerRecord) -> None:
+        """Registers a worker, and again with each of its beats."""
+        seconds, micros = self._redis.time()
+        stamped = worker.model_copy(update={"seen": seconds + micros / 1e6})
+        self._redis.hset("te:workers", worker.name, stamped.model_dump_json(exclude_defaults=True))
+
+    def drop_worker(self, name: str) -> None:
+        """Forgets a worker that has ended."""
+        self._redis.hdel("te:workers", name)
+
+    def workers(self) -> list[WorkerRecord]:
+        """The registered workers; `age` says how long ago each was seen."""
+        seconds, micros = self._redis.time()
+        now = seconds + micros / 1e6
+        found = [WorkerRecord.model_validate_json(text) for text in self._redis.hvals("te:workers")]
+        aged = (worker.model_copy(update={"age": max(0.0, now - worker.seen)}) for worker in found)
+        return sorted(aged, key=lambda worker: worker.name)
+
+    def order(self, **fields: Any) -> None:
+        """Sends an order to all workers over the control channel."""
+        self._redis.publish(CONTROL_CHANNEL, json.dumps(fields))
+
+    # What setup, completion and the reaper do
+
+    def begin_setup(self, run_id: str, token: str) -> str:
+        """Takes the setup of a run: `go`, `taken`, `done` or `gone`."""
+        return _text(self.call(run_id, "setup", token)[0])
+
+    def beat_setup(self, run_id: str, token: str) -> bool:
+        """Keeps the setup's lease moving; False: somebody else has it, or the run was stopped."""
+        return bool(self.call(run_id, "setup_beat", token))
+
+    def fail_run(self, run_id: str, reason: str) -> None:
+        """Fails a run before any of its members has started."""
+        self.call(run_id, "fail", reason)
+
+    def ready(self, run_id: str, token: str) -> bool:
+        """The assets are in place: the run is running. False: the run was stopped meanwhile."""
+        return bool(self.call(run_id, "ready", token))
+
+    def release(self, run_id: str, entity: int) -> bool:
+        """Queues an entity's members in the record; True: publish them now."""
+        return bool(self.call(run_id, "release", entity))
+
+    def claim(self, run_id: str, worker: str, node: str, members: Sequence[tuple[int, int, str]]) -> list[Claim]:
+        """Claims attempts of (index, entity, token) for a worker."""
+        flat = [part for member in members for part in member]
+        return read_claims(self.call(run_id, "claim", SCHEMA, worker, node, *flat))
+
+    def complete(self, run_id: str, entity: int) -> list[int]:
+        """Closes an entity whose members have all ended; which entities to release now."""
+        return cast("list[int]", json.loads(self.call(run_id, "complete", entity)))
+
+    def due(self, run_id: str) -> list[int]:
+        """Members whose retry is due: publish them now."""
+        return [int(index) for index in self.call(run_id, "due")]
+
+    def leases(self, run_id: str) -> dict[int, str]:
+        """The lease counters of a run's running members."""
+        return {
+            int(index): _text(count) for index, count in self._redis.hgetall(run_key(run_id)[:-3] + "lease").items()
+        }
+
+    def lose(self, run_id: str, attempts: Sequence[tuple[int, int, str, str]]) -> list[str]:
+        """Takes attempts (index, entity, counter, reason) back whose counter has not moved; see store.lua for the answers."""
+        flat = [part for attempt in attempts for part in attempt]
+        return [_text(answer) for answer in self.call(run_id, "lose", *flat)]
+
+
+def _stop_after(on_failure: str) -> int:
+    """Failures that stop an entity; 0: never."""
+    if on_failure == "continue":
+        return 0
+    if on_failure == "stop":
+        return 1
+    return int(on_failure.removeprefix("stop:"))
+
+
+def read_run(text: bytes | str, schema: bytes | str | None) -> RunRecord:
+    """A RunRecord from what the store keeps.
+
+    Raises:
+        RecordSchemaError: another version of taskensemble wrote it.
+    """
+    if _text(schema) != str(SCHEMA):
+        found = _text(schema) or "none"
+        message = f"The run has record schema {found}, this is taskensemble with schema {SCHEMA}: "
+        raise RecordSchemaError(message + "install the same version of taskensemble for drivers and workers")
+    return RunRecord.model_validate_json(text)
+
+
+def read_claims(answer: Sequence[Any]) -> list[Claim]:
+    """The answers of the claim operation."""
+    return [Claim(_text(answer[at]), int(answer[at + 1]), _text(answer[at + 2])) for at in range(0, len(answer), 3)]
+
+
+def _attempt(index: int, letter: str, text: bytes | str | None) -> AttemptRecord:
+    known = json.loads(text) if text else {}
+    return AttemptRecord(
+        index=index,
+        state=_STATES[letter],
+        attempt=known.get("a", 0),
+        worker=known.get("w", ""),
+        node=known.get("n", ""),
+        pid=known.get("p", 0),
+        started=known.get("s"),
+        ended=known.get("e"),
+        returncode=known.get("c"),
+        reason=known.get("y") or "",
+        slots=tuple(int(cpu) for cpu in known.get("u", "").split(",") if cpu),
+    )
+
+
+def _event(identifier: str, fields: Mapping[bytes, bytes]) -> EventRecord:
+    known = {_text(name): _text(value) for name, value in fields.items()}
+
+    def whole(name: str) -> int | None:
+        return int(known[name]) if known.get(name) else None
+
+    return EventRecord(
+        id=identifier,
+        kind=cast(Any, known["k"]),
+        state=_STATES[known["s"]] if "s" in known else None,
+        index=whole("i"),
+        entity=whole("e"),
+        attempt=whole("a"),
+        returncode=whole("c"),
+        reason=known.get("r", ""),
+        time=int(identifier.split("-", 1)[0]) / 1000,
+    )

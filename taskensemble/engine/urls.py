@@ -1,0 +1,68 @@
+"""Addresses of brokers and stores, in the form that each library wants. Pure functions over strings."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+
+from taskensemble.errors import InputError
+
+REDIS_SCHEMES = {"redis", "rediss", "valkey", "valkeys", "unix", "redis+socket", "valkey+unix"}
+AMQP_SCHEMES = {"amqp", "amqps", "pyamqp"}
+
+
+def is_redis(url: str) -> bool:
+    """Whether the URL names a Redis-protocol server."""
+    return urlsplit(url).scheme in REDIS_SCHEMES
+
+
+def redis_url(url: str) -> str:
+    """The form that redis-py reads: redis://, rediss:// or unix://.
+
+    Raises:
+        InputError: it is no address of a Redis-protocol server.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in REDIS_SCHEMES:
+        message = f"store URL {without_password(url)!r}: records need a Redis or Valkey server: "
+        raise InputError(
+            message
+            + "give redis://, rediss://, valkey:// or unix:// (with a RabbitMQ broker, set TASKENSEMBLE_STORE_URL as well)"
+        )
+    if parts.scheme in ("unix", "redis+socket", "valkey+unix"):
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if "virtual_host" in query:
+            query["db"] = query.pop("virtual_host")
+        if parts.password and "password" not in query:
+            query["password"] = parts.password
+        path = "/" + (parts.path or parts.netloc).lstrip("/")
+        return f"unix://{path}" + (f"?{urlencode(query)}" if query else "")
+    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(parts.scheme, parts.scheme)
+    return urlunsplit((scheme, parts.netloc, parts.path, parts.query, parts.fragment))
+
+
+def celery_url(url: str) -> str:
+    """The form that Celery and kombu read: redis://, rediss://, redis+socket:// or amqp://."""
+    if not is_redis(url):
+        return url
+    known = redis_url(url)
+    if not known.startswith("unix://"):
+        return known
+    parts = urlsplit(known)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    password = query.pop("password", "")
+    database = query.pop("db", "0")
+    user = f":{quote(password, safe='')}@" if password else ""
+    return f"redis+socket://{user}{parts.path}?{urlencode({'virtual_host': database, **query})}"
+
+
+def without_password(url: str) -> str:
+    """The URL with `***` for the password, for messages and logs."""
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    if parts.password is not None:
+        netloc = netloc.replace(f":{parts.password}@", ":***@")
+    query = parse_qs(parts.query)
+    if "password" in query:
+        query["password"] = ["***"]
+    rest = urlencode(query, doseq=True, safe="*")
+    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{rest}" if rest else "")

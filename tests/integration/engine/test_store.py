@@ -1,0 +1,157 @@
+"""The record store against a real server: what each operation promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taskensemble.engine.records import State
+from taskensemble.engine.store import Store
+from taskensemble.errors import EntityExistsError, RunNotFoundError
+from tests.integration.engine.runs import one_entity
+from tests.integration.engine.servers import Server
+
+
+def started(server: Server, tmp_path: Path, size: int = 3, **fields: object) -> tuple[Store, str]:
+    store = Store.connect(server.url)
+    run, members = one_entity(tmp_path, ["/bin/true"], size, **fields)  # type: ignore[arg-type]
+    store.write_run(run, members)
+    assert store.begin_setup(run.run_id, "setup-1") == "go"
+    assert store.ready(run.run_id, "setup-1")
+    assert store.release(run.run_id, 0)
+    return store, run.run_id
+
+
+def finish(store: Store, run_id: str, index: int, token: str, outcome: str, *, delay: str = "") -> str:
+    answer = store.call(run_id, "finish", index, 0, token, outcome, 0 if outcome == "c" else 1, "", 0.5, delay, 42, "0")
+    return str(answer[0].decode())
+
+
+def test_a_written_run_reads_back_as_it_was(server: Server, tmp_path: Path) -> None:
+    store = Store.connect(server.url)
+    run, members = one_entity(tmp_path, ["/bin/echo", "é"], 5)
+    store.write_run(run, members, {"ab": b"bytes"})
+    fresh = Store.connect(server.url)
+    assert fresh.run(run.run_id) == run
+    assert fresh.members(run.run_id, 1, 4) == members[1:4]
+    assert fresh.asset(run.run_id, "ab") == b"bytes"
+    assert fresh.status(run.run_id).state is State.NEW
+    assert fresh.status(run.run_id).queued == 5
+    assert fresh.runs("exp") == [run.run_id]
+    with pytest.raises(EntityExistsError):
+        fresh.write_run(run, members)
+
+
+def test_an_unknown_run_is_an_error_that_names_it(server: Server) -> None:
+    store = Store.connect(server.url)
+    for ask in (store.run, store.status, store.cancel):
+        with pytest.raises(RunNotFoundError, match="nope"):
+            ask("nope")
+
+
+def test_a_member_is_claimed_once_and_a_repeated_claim_gets_the_same_answer(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path)
+    first = store.claim(run_id, "w1", "node", [(0, 0, "t1")])[0]
+    assert (first.answer, first.attempt) == ("claimed", 1)
+    assert '"plate_0"' in first.member
+    assert store.claim(run_id, "w1", "node", [(0, 0, "t1")])[0].answer == "claimed"
+    assert store.claim(run_id, "w2", "node", [(0, 0, "t2")])[0].answer == "taken"
+    assert finish(store, run_id, 0, "t2", "c") == "stale"
+    assert finish(store, run_id, 0, "t1", "c") == "ok"
+    assert finish(store, run_id, 0, "t1", "c") == "stale"
+    assert store.claim(run_id, "w2", "node", [(0, 0, "t3")])[0].answer == "done"
+
+
+def test_the_last_member_asks_for_the_completion_which_ends_the_run(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 3)
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(3)])
+    assert [finish(store, run_id, i, f"t{i}", "f" if i == 1 else "c") for i in range(3)] == ["ok", "ok", "zero"]
+    assert store.complete(run_id, 0) == []
+    status = store.status(run_id)
+    assert (status.state, status.completed, status.failed) == (State.FAILED, 2, 1)
+    assert "plate: 1 member failed" in status.reason
+    kinds = [(event.kind, event.state) for event in store.watch(run_id, timeout=5)]
+    assert kinds[-1] == ("run", State.FAILED)
+    assert kinds.count(("end", State.COMPLETED)) == 2
+    assert store.wait_final(run_id, 5).state is State.FAILED
+
+
+def test_a_failed_attempt_with_a_retry_goes_back_to_the_queue_and_waits_its_delay(
+    server: Server, tmp_path: Path
+) -> None:
+    store, run_id = started(server, tmp_path, 1)
+    store.claim(run_id, "w1", "node", [(0, 0, "t1")])
+    assert finish(store, run_id, 0, "t1", "f", delay="0") == "retry"
+    again = store.claim(run_id, "w1", "node", [(0, 0, "t2")])[0]
+    assert (again.answer, again.attempt) == ("claimed", 2)
+    assert finish(store, run_id, 0, "t2", "f", delay="30") == "delayed"
+    assert store.claim(run_id, "w1", "node", [(0, 0, "t3")])[0].answer == "later"
+    assert store.due(run_id) == []
+
+
+def test_cancelling_refuses_claims_and_ends_the_run_when_nothing_runs(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 3)
+    store.claim(run_id, "w1", "node", [(0, 0, "t1")])
+    store.cancel(run_id, reason="enough of it")
+    assert store.claim(run_id, "w1", "node", [(1, 0, "t2")])[0].answer == "cancelled"
+    assert store.status(run_id).state is State.RUNNING
+    assert finish(store, run_id, 0, "t1", "x") == "zero"
+    store.complete(run_id, 0)
+    status = store.status(run_id)
+    assert (status.state, status.cancelled, status.reason) == (State.CANCELLED, 3, "enough of it")
+
+
+def test_a_lease_that_stands_still_is_lost_and_one_that_moves_is_not(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 2)
+    store.claim(run_id, "w1", "node", [(0, 0, "t0"), (1, 0, "t1")])
+    leases = store.leases(run_id)
+    assert [a.decode() for a in store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, 99)] == ["ok"]
+    assert store.lose(run_id, [(0, 0, leases[0], "lost"), (1, 0, leases[1], "lost")]) == ["stale", "retry"]
+    assert [a.decode() for a in store.call(run_id, "renew", "w1", "node", 1, 0, "t1", 1, 98)] == ["lost"]
+    assert finish(store, run_id, 1, "t1", "c") == "stale"
+    assert store.attempts(run_id, [0])[0].pid == 99
+
+
+def test_what_a_restarted_store_has_forgotten_is_taken_back_from_the_worker(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 1)
+    assert [a.decode() for a in store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, 99)] == ["ok"]
+    assert store.status(run_id).running == 1
+    assert store.claim(run_id, "w2", "node", [(0, 0, "t9")])[0].answer == "taken"
+
+
+def test_members_that_run_together_start_when_the_last_one_has_its_slot(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 2, together=True)
+    assert store.claim(run_id, "w1", "node", [(0, 0, "t0")])[0].answer == "armed"
+    assert store.status(run_id).running == 0
+    assert store.call(run_id, "disarm", 0, 0, "t0") == 1
+    assert store.claim(run_id, "w1", "node", [(0, 0, "t0")])[0].answer == "armed"
+    assert store.claim(run_id, "w2", "node", [(1, 0, "t1")])[0].answer == "claimed"
+    assert store.status(run_id).running == 2
+
+
+def test_an_entity_stops_after_its_failures_and_another_when_enough_have_completed(
+    server: Server, tmp_path: Path
+) -> None:
+    store, run_id = started(server, tmp_path, 5, on_failure="stop:2")
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(3)])
+    assert [finish(store, run_id, i, f"t{i}", "f") for i in range(3)] == ["ok", "ok", "zero"]
+    store.complete(run_id, 0)
+    assert (store.status(run_id).failed, store.status(run_id).cancelled) == (3, 2)
+    store, run_id = started(server, tmp_path, 5, enough=2)
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(2)])
+    assert [finish(store, run_id, i, f"t{i}", "c") for i in range(2)] == ["ok", "zero"]
+    store.complete(run_id, 0)
+    assert store.status(run_id).state is State.COMPLETED
+
+
+def test_a_run_that_fails_in_setup_has_started_no_member(server: Server, tmp_path: Path) -> None:
+    store = Store.connect(server.url)
+    run, members = one_entity(tmp_path, ["/bin/true"], 4)
+    store.write_run(run, members)
+    assert store.begin_setup(run.run_id, "s") == "go"
+    assert store.begin_setup(run.run_id, "other") == "taken"
+    store.fail_run(run.run_id, "AssetError: no such model")
+    status = store.wait_final(run.run_id, 5)
+    assert (status.state, status.reason, status.cancelled) == (State.FAILED, "AssetError: no such model", 4)
+    assert not store.ready(run.run_id, "s")
