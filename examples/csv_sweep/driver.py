@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 
 from taskensemble import Experiment
 
@@ -17,4 +18,4 @@ with open("swept.csv", "w", newline="") as file:
     table.writeheader()
     for row in exp.results(ensemble):
         table.writerow({"member": row["name"], **row["params"], **row["result"]})
-print(open("swept.csv").read(), end="")
+print(Path("swept.csv").read_text(), end="")

@@ -47,9 +47,9 @@ even = exp.create_ensemble(
 
 # --8<-- [start:own]
 def neighbours(names: list[str], values: list[list[str]], n_models: int) -> list[dict[str, str]]:
-    """Each value of the first parameter with the first value of every other."""
+    """Each value of the first parameter, n_models at most, with the first value of every other."""
     others = {name: choices[0] for name, choices in zip(names[1:], values[1:], strict=True)}
-    return [{names[0]: value, **others} for value in values[0]]
+    return [{names[0]: value, **others} for value in values[0][: n_models or None]]
 
 
 mine = exp.create_ensemble(

@@ -1,0 +1,41 @@
+"""What the build adds to the written pages: the diagrams, the reference of the command line, and pages that others maintain."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put every decision, and every page about a scheduler, into the navigation."""
+    _extend(config.nav, "Decisions", "decisions")
+    _extend(config.nav, "Clusters", "clusters")
+    return config
+
+
+def _extend(nav: list[Any], title: str, folder: str) -> None:
+    """Make the entry `title` a section that also lists the pages of a folder."""
+    for entry in nav:
+        for name, value in entry.items():
+            if isinstance(value, list):
+                _extend(value, title, folder)
+            elif name == title:
+                entry[name] = [value, *sorted(f"{folder}/{page.name}" for page in (DOCS / folder).glob("*.md") if page.name != "index.md")]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is made rather than written."""
+    diagrams = importlib.import_module("diagrams")
+    for name, draw in diagrams.DIAGRAMS.items():
+        files.append(File.generated(config, f"pictures/{name}", content=draw()))
+    cli = importlib.import_module("cli_reference")
+    files.append(File.generated(config, "reference/cli.md", content=cli.page()))
+    return files
