@@ -1,0 +1,5 @@
+"""The dashboard: one page that shows runs, members, workers and databases live, without a network beyond this server.
+
+`snapshot.py` reads the record store and the databases and returns plain values; `app.py` serves them as JSON and as server-sent
+events; `static/` is the page.
+"""
