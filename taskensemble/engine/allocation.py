@@ -1,0 +1,212 @@
+"""The allocation that a process runs in, as the scheduler's environment variables tell it. Pure: text in, record out.
+
+Slurm      SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURM_JOB_CPUS_PER_NODE (`4(x2),2`), SLURM_GPUS_ON_NODE or SLURM_GPUS_PER_NODE,
+           SLURM_MEM_PER_NODE; for a heterogeneous job the same with _HET_GROUP_<n>
+PBS        PBS_JOBID, PBS_NODEFILE (a file, a line a rank), NCPUS
+LSF        LSB_JOBID, LSB_MCPU_HOSTS (`h1 4 h2 4`)
+Grid Engine  JOB_ID, PE_HOSTFILE (a file: `host slots queue …`)
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from taskensemble.engine.records import Record
+from taskensemble.errors import AllocationError
+
+Scheduler = Literal["slurm", "pbs", "lsf", "sge"]
+
+
+class AllocationNode(Record):
+    """A node of an allocation and what of it belongs to the job."""
+
+    name: str
+    cpus: int
+    gpus: int = 0
+
+
+class AllocationRecord(Record):
+    """An allocation of a scheduler."""
+
+    scheduler: Scheduler
+    job_id: str
+    nodes: tuple[AllocationNode, ...]
+    memory_mb: int = 0
+    """MiB of the job on each node, where the scheduler counts memory by node; 0: it does not."""
+    het_groups: tuple[int, ...] = ()
+    """Nodes of each component of a heterogeneous job, in order."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs in all."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The nodes' names."""
+        return [node.name for node in self.nodes]
+
+
+def from_environment(environment: Mapping[str, str]) -> AllocationRecord | None:
+    """The allocation of a process with this environment; None: it is in none.
+
+    Raises:
+        AllocationError: the variables are there but cannot be read.
+    """
+    if environment.get("SLURM_JOB_ID") and _slurm_nodelists(environment):
+        return _slurm(environment)
+    if environment.get("PBS_JOBID") and environment.get("PBS_NODEFILE"):
+        return _pbs(environment)
+    if environment.get("LSB_JOBID") and environment.get("LSB_MCPU_HOSTS"):
+        return _lsf(environment)
+    if environment.get("JOB_ID") and environment.get("PE_HOSTFILE"):
+        return _sge(environment)
+    return None
+
+
+def expand_hostlist(text: str) -> list[str]:
+    """The names in a Slurm host list: `n[1-3,07],login` → n1 n2 n3 n07 login.
+
+    Raises:
+        AllocationError: brackets that do not match, or a range that is none.
+    """
+    return [name for part in _split_list(text) for name in _expand(part)]
+
+
+def expand_counts(text: str) -> list[int]:
+    """Slurm's counts by node: `4(x2),2` → 4 4 2.
+
+    Raises:
+        AllocationError: something else.
+    """
+    counts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
+        if match is None:
+            raise AllocationError(f"{text!r} is not a list of counts as Slurm writes it (such as 4(x2),2)")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts
+
+
+def _slurm_nodelists(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """For each component of the job: its suffix, its nodes and its CPUs a node."""
+    size = int(environment.get("SLURM_HET_SIZE") or 0)
+    suffixes = [f"_HET_GROUP_{group}" for group in range(size)] or [""]
+    found = []
+    for suffix in suffixes:
+        nodes = environment.get(f"SLURM_JOB_NODELIST{suffix}") or environment.get(f"SLURM_NODELIST{suffix}") or ""
+        cpus = environment.get(f"SLURM_JOB_CPUS_PER_NODE{suffix}") or ""
+        if nodes:
+            found.append((suffix, nodes, cpus))
+    return found
+
+
+def _slurm(environment: Mapping[str, str]) -> AllocationRecord:
+    nodes: list[AllocationNode] = []
+    groups: list[int] = []
+    for suffix, nodelist, cpu_text in _slurm_nodelists(environment):
+        names = expand_hostlist(nodelist)
+        cpus = expand_counts(cpu_text) if cpu_text else [1] * len(names)
+        if len(cpus) != len(names):
+            raise AllocationError(
+                f"SLURM_JOB_NODELIST{suffix}={nodelist!r} has {len(names)} nodes, "
+                f"SLURM_JOB_CPUS_PER_NODE{suffix}={cpu_text!r} has {len(cpus)}"
+            )
+        gpus = _slurm_gpus(environment, suffix)
+        nodes += [AllocationNode(name=name, cpus=count, gpus=gpus) for name, count in zip(names, cpus, strict=True)]
+        groups.append(len(names))
+    return AllocationRecord(
+        scheduler="slurm",
+        job_id=environment["SLURM_JOB_ID"],
+        nodes=tuple(nodes),
+        memory_mb=int(environment.get("SLURM_MEM_PER_NODE") or 0),
+        het_groups=tuple(groups) if len(groups) > 1 else (),
+    )
+
+
+def _slurm_gpus(environment: Mapping[str, str], suffix: str) -> int:
+    if on_node := environment.get(f"SLURM_GPUS_ON_NODE{suffix}"):
+        return int(on_node)
+    # `4`, or `a100:4`
+    per_node = environment.get(f"SLURM_GPUS_PER_NODE{suffix}") or environment.get(f"SLURM_JOB_GPUS_PER_NODE{suffix}")
+    return int(per_node.rpartition(":")[2]) if per_node else 0
+
+
+def _pbs(environment: Mapping[str, str]) -> AllocationRecord:
+    lines = _lines(environment, "PBS_NODEFILE")
+    cpus = int(environment.get("NCPUS") or 1)
+    names = list(dict.fromkeys(line.split()[0] for line in lines))
+    return AllocationRecord(
+        scheduler="pbs",
+        job_id=environment["PBS_JOBID"],
+        nodes=tuple(
+            AllocationNode(name=name, cpus=max(cpus, sum(line.split()[0] == name for line in lines))) for name in names
+        ),
+    )
+
+
+def _lsf(environment: Mapping[str, str]) -> AllocationRecord:
+    words = environment["LSB_MCPU_HOSTS"].split()
+    if len(words) % 2 or not all(count.isdigit() for count in words[1::2]):
+        raise AllocationError(f"LSB_MCPU_HOSTS={environment['LSB_MCPU_HOSTS']!r} is not a list of hosts and slots")
+    pairs = list(zip(words[::2], map(int, words[1::2]), strict=True))
+    # On systems with jsrun the first host is a launch node with one slot, where no rank may run.
+    if len(pairs) > 1 and pairs[0][1] == 1 and all(slots > 1 for _, slots in pairs[1:]):
+        del pairs[0]
+    return AllocationRecord(
+        scheduler="lsf",
+        job_id=environment["LSB_JOBID"],
+        nodes=tuple(AllocationNode(name=name, cpus=slots) for name, slots in pairs),
+    )
+
+
+def _sge(environment: Mapping[str, str]) -> AllocationRecord:
+    rows = [line.split() for line in _lines(environment, "PE_HOSTFILE")]
+    return AllocationRecord(
+        scheduler="sge",
+        job_id=environment["JOB_ID"],
+        nodes=tuple(AllocationNode(name=row[0], cpus=int(row[1])) for row in rows),
+    )
+
+
+def _lines(environment: Mapping[str, str], variable: str) -> list[str]:
+    try:
+        text = Path(environment[variable]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise AllocationError(f"{variable}={environment[variable]!r} cannot be read: {error}") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _split_list(text: str) -> Iterator[str]:
+    """The parts of a host list, apart at commas outside brackets."""
+    part, depth = "", 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            yield part
+            part = ""
+        else:
+            part += letter
+    if depth:
+        raise AllocationError(f"{text!r} is not a host list: its brackets do not match")
+    if part:
+        yield part
+
+
+def _expand(part: str) -> Iterator[str]:
+    pieces = re.split(r"\[([^\]]*)\]", part.strip())
+    # Text stands at even places, the insides of brackets at odd ones.
+    choices = [[piece] if place % 2 == 0 else list(_numbers(piece, part)) for place, piece in enumerate(pieces)]
+    return ("".join(names) for names in itertools.product(*choices))
+
+
+def _numbers(text: str, part: str) -> Iterator[str]:
+    for piece in text.split(","):
+        first, dash, last = piece.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise AllocationError(f"{part!r} is not a host list: {piece!r} is no number and no range")
+        yield from (f"{number:0{len(first)}d}" for number in range(int(first), int(last or first) + 1))
