@@ -1,0 +1,59 @@
+"""NumPy arrays as native values: for the backends that compute on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backend import BackendError
+from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DTYPES = {
+    FLOAT: np.dtype(np.float32),
+    DOUBLE: np.dtype(np.float64),
+    INT8: np.dtype(np.int8),
+    INT16: np.dtype(np.int16),
+    INT32: np.dtype(np.int32),
+    INT64: np.dtype(np.int64),
+    UINT8: np.dtype(np.uint8),
+    UINT16: np.dtype(np.uint16),
+    BOOL: np.dtype(np.bool_),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_COPIED_BELOW = 4096
+
+
+def native_array(tensor: Tensor) -> Array:
+    """An array over a tensor's bytes. STRING becomes an array of bytes objects."""
+    code, dims, blob = tensor
+    if code == STRING:
+        elements = bytes(blob).split(b"\0")[:-1]
+        strings = np.empty(len(elements), dtype=object)
+        strings[:] = elements
+        return strings.reshape(dims)
+    return np.frombuffer(blob, dtype=_DTYPES[code]).reshape(dims)
+
+
+def wire_array(array: Array) -> Tensor:
+    """Type, dims and bytes of an array. Half precision, which the wire has no type for, becomes FLOAT."""
+    kind = array.dtype.kind
+    if kind in "OSU":
+        return Tensor(STRING, array.shape, b"".join(_encoded(value) + b"\0" for value in array.flat))
+    if array.dtype == np.float16 or array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    code = _CODES.get(array.dtype)
+    if code is None:
+        raise BackendError(f"Model returned a tensor of the unsupported type {array.dtype}")
+    if array.nbytes < _COPIED_BELOW:
+        return Tensor(code, array.shape, array.tobytes())
+    return Tensor(code, array.shape, memoryview(np.ascontiguousarray(array).data).cast("B"))
+
+
+def _encoded(value: object) -> bytes:
+    encoded = value if isinstance(value, bytes) else str(value).encode("utf-8")
+    if b"\0" in encoded:
+        raise BackendError("Model returned a string with a NUL inside, which ends a STRING element on the wire")
+    return encoded
