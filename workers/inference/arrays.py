@@ -1,4 +1,4 @@
-"""NumPy arrays as native values: for the backends that compute on them."""
+"""NumPy arrays as native values, and what the backends that compute on them have in common."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import BackendError
+from .backend import BackendError, Database, Script
 from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_DTYPES = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     FLOAT: np.dtype(np.float32),
     DOUBLE: np.dtype(np.float64),
     INT8: np.dtype(np.int8),
@@ -34,7 +34,8 @@ def native_array(tensor: Tensor) -> Array:
         strings = np.empty(len(elements), dtype=object)
         strings[:] = elements
         return strings.reshape(dims)
-    return np.frombuffer(blob, dtype=_DTYPES[code]).reshape(dims)
+    array: Array = np.frombuffer(blob, _DTYPES[code])
+    return array.reshape(dims)
 
 
 def wire_array(array: Array) -> Tensor:
@@ -57,3 +58,22 @@ def _encoded(value: object) -> bytes:
     if b"\0" in encoded:
         raise BackendError("Model returned a string with a NUL inside, which ends a STRING element on the wire")
     return encoded
+
+
+class ArrayBackend:
+    """A backend whose native values are NumPy arrays, and which runs no scripts."""
+
+    def limit_runs(self, milliseconds: int) -> None:
+        """Nothing here interrupts a run: the module replaces a worker that takes too long."""
+
+    def load_script(self, source: str, entry_points: list[str], database: Database) -> Script:  # noqa: ARG002
+        """Scripts are TorchScript."""
+        raise BackendError("scripts are run by the TORCH backend")
+
+    def native(self, tensor: Tensor) -> Array:
+        """A NumPy array over the bytes."""
+        return native_array(tensor)
+
+    def wire(self, value: Any) -> Tensor:
+        """Type, dims and bytes."""
+        return wire_array(value)

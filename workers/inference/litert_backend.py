@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from .arrays import Array, native_array, wire_array
-from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Database, Script, Threads
-from .frames import Tensor
+from .arrays import Array, ArrayBackend
+from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
 
 
 def create(device: str, threads: Threads) -> LiteRtBackend:
@@ -25,7 +24,7 @@ def create(device: str, threads: Threads) -> LiteRtBackend:
     return LiteRtBackend(threads)
 
 
-class LiteRtBackend:
+class LiteRtBackend(ArrayBackend):
     """LiteRT on the CPU."""
 
     def __init__(self, threads: Threads) -> None:
@@ -33,9 +32,6 @@ class LiteRtBackend:
 
         self.version = version("ai-edge-litert")
         self._threads = threads.intra_op or len(os.sched_getaffinity(0))
-
-    def limit_runs(self, milliseconds: int) -> None:
-        """LiteRT cannot be interrupted: the module replaces a worker that takes too long."""
 
     def load_model(
         self,
@@ -50,18 +46,6 @@ class LiteRtBackend:
         except Exception as error:
             raise BackendError(f"Failed to load model from buffer: {error}") from error
         return LiteRtModel(interpreter)
-
-    def load_script(self, source: str, entry_points: list[str], database: Database) -> Script:
-        """Scripts are TorchScript."""
-        raise BackendError("scripts are run by the TORCH backend")
-
-    def native(self, tensor: Tensor) -> Array:
-        """A NumPy array over the bytes."""
-        return native_array(tensor)
-
-    def wire(self, value: Any) -> Tensor:
-        """Type, dims and bytes."""
-        return wire_array(value)
 
 
 class LiteRtModel:

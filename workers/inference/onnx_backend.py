@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from .arrays import Array, native_array, wire_array
-from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Database, Script, Threads
+from .arrays import Array, ArrayBackend, native_array, wire_array
+from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
 from .frames import STRING, Tensor
 from .onnx_file import check_model
 
@@ -30,7 +30,7 @@ def create(device: str, threads: Threads) -> OnnxBackend:
     return OnnxBackend([("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"], threads)
 
 
-class OnnxBackend:
+class OnnxBackend(ArrayBackend):
     """onnxruntime with one list of execution providers."""
 
     def __init__(self, providers: list[Any], threads: Threads) -> None:
@@ -62,10 +62,6 @@ class OnnxBackend:
         except Exception as error:
             raise BackendError(str(error)) from error
         return OnnxModel(session, self._overdue)
-
-    def load_script(self, source: str, entry_points: list[str], database: Database) -> Script:
-        """Scripts are TorchScript."""
-        raise BackendError("scripts are run by the TORCH backend")
 
     def native(self, tensor: Tensor) -> Array:
         """A NumPy array over the bytes."""

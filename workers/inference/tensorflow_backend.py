@@ -15,9 +15,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from . import tensorflow_saved_model
-from .arrays import Array, native_array, wire_array
-from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Database, Script, Threads
-from .frames import Tensor
+from .arrays import ArrayBackend
+from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
 from .tensorflow_graph import check_nodes, library_of, node_name, reduced, tensor_name
 
 
@@ -38,16 +37,13 @@ def create(device: str, threads: Threads) -> TensorFlowBackend:
     return TensorFlowBackend("/GPU:0", threads)
 
 
-class TensorFlowBackend:
+class TensorFlowBackend(ArrayBackend):
     """TensorFlow on one device; every model is a session over a graph of constants."""
 
     def __init__(self, device: str, threads: Threads) -> None:
         self.version = str(tf.__version__)
         self._device = device
         self._threads = threads
-
-    def limit_runs(self, milliseconds: int) -> None:
-        """Sessions are not interrupted: the module replaces a worker that takes too long."""
 
     def load_model(
         self, blob: bytes | bytearray | memoryview, inputs: list[str], outputs: list[str]
@@ -69,18 +65,6 @@ class TensorFlowBackend:
         if not graph.node:
             raise BackendError("Invalid GraphDef")
         return TensorFlowModel(self._session(graph, inputs, outputs), inputs, outputs)
-
-    def load_script(self, source: str, entry_points: list[str], database: Database) -> Script:
-        """Scripts are TorchScript."""
-        raise BackendError("scripts are run by the TORCH backend")
-
-    def native(self, tensor: Tensor) -> Array:
-        """A NumPy array over the bytes."""
-        return native_array(tensor)
-
-    def wire(self, value: Any) -> Tensor:
-        """Type, dims and bytes."""
-        return wire_array(value)
 
     def _session(self, graph_def: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., Any]:
         """A function of arrays that runs the graph from its inputs to its outputs."""
