@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ class RunHandle:
         self._control = control
         self.record = run
         self._cursor = "0"
+        self._final: RunStatus | None = None
 
     @classmethod
     def open(cls, control: ControlPlane, run_id: str) -> RunHandle:
@@ -45,9 +48,19 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"<run {self.run_id}: {', '.join(entity.name for entity in self.record.entities)}>"
 
+    @property
+    def known_final(self) -> RunStatus | None:
+        """The run's last status, once it was seen to have ended."""
+        return self._final
+
     def status(self) -> RunStatus:
         """The run's state and how many of its members are in which."""
-        return self._control.store.status(self.run_id)
+        if self._final is not None:
+            return self._final
+        status = self._control.store.status(self.run_id)
+        if status.state.final:
+            self._final = status
+        return status
 
     def finished(self) -> bool:
         """Whether the run has ended."""
@@ -68,7 +81,7 @@ class RunHandle:
             AssetError: an ML asset could not be loaded, so that no member started
             RunFailedError: the run failed as a whole for another reason
         """
-        status = self._follow(timeout, progress or Quiet(), until_assets=False)
+        status = self._final or self._follow(timeout, progress or Quiet(), until_assets=False)
         self._raise_failure(status)
         return status
 
@@ -95,10 +108,10 @@ class RunHandle:
         """
         from taskensemble.engine import messages
 
-        store = self._control.store
         if not self._over(entity):
-            store.cancel(self.run_id, entity, reason=reason)
-            messages.cancel(self._control.broker_url, self.record, entity)
+            self._control.store.cancel(self.run_id, entity, reason=reason)
+            if entity is None:
+                messages.delete_queues(self._control.broker_url, self.record)
         if timeout is None:
             timeout = 30.0 + max((template.policy.grace for template in self.record.templates), default=0.0)
         deadline = time.monotonic() + timeout
@@ -124,6 +137,10 @@ class RunHandle:
             found.extend(zip(records, attempts, strict=True))
         return found
 
+    def member_states(self) -> list[State]:
+        """The state of every member, in order: cheap, whatever their number."""
+        return self._control.store.states(self.run_id)
+
     def states(self) -> list[tuple[EntityRecord, State]]:
         """Every entity of the run with its state."""
         return [(each.entity, each.state) for each in self._control.store.entity_status(self.run_id)]
@@ -136,7 +153,9 @@ class RunHandle:
 
     def member_path(self, member: MemberRecord) -> Path:
         """The member's folder."""
-        return member_path(self.record, member)
+        from taskensemble.generation import member_folder
+
+        return member_folder(self.record.entities[member.entity], member)
 
     def _over(self, entity: int | None) -> bool:
         if entity is None:
@@ -149,7 +168,7 @@ class RunHandle:
         noted: set[int] = set()
         with progress:
             while True:
-                status = store.status(self.run_id)
+                status = self.status()
                 progress.update(status)
                 if status.state.final:
                     self._note_failures(progress, status, noted)
@@ -165,7 +184,7 @@ class RunHandle:
                 for event in store.watch(self.run_id, after=self._cursor, timeout=left):
                     self._cursor = event.id
                     if event.kind == "assets" and until_assets:
-                        return store.status(self.run_id)
+                        return self.status()
                     if event.kind == "end" and event.state is State.FAILED and event.index is not None:
                         self._note_failure(progress, event.index, event.reason, noted)
                     if time.monotonic() > beat:
@@ -199,12 +218,55 @@ class RunHandle:
         raise error(f"The run {self.run_id} failed before any member started: {status.reason}")
 
 
-def member_path(run: RunRecord, member: MemberRecord) -> Path:
-    """A member's folder: its own path, else its entity's (a model), else a folder of its name there (of an ensemble)."""
-    if member.path is not None:
-        return Path(member.path)
-    entity = run.entities[member.entity]
-    return Path(entity.path) if entity.kind == "Model" else Path(entity.path) / member.name
+class EmptyRun(RunHandle):
+    """What a start of databases alone gives: nothing to wait for."""
+
+    def __init__(self, run: RunRecord) -> None:
+        self.record = run
+        now = time.time()
+        self._final = RunStatus(
+            run_id=run.run_id,
+            experiment=run.experiment,
+            state=State.COMPLETED,
+            size=0,
+            queued=0,
+            running=0,
+            completed=0,
+            failed=0,
+            cancelled=0,
+            created=now,
+            started=now,
+            ended=now,
+        )
+
+    def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:
+        return []
+
+    def member_states(self) -> list[State]:
+        return []
+
+    def states(self) -> list[tuple[EntityRecord, State]]:
+        return []
+
+    def wait_for_assets(self) -> None:
+        return
+
+
+def submit(
+    control: ControlPlane, run: RunRecord, members: Iterable[MemberRecord], assets: Mapping[str, bytes]
+) -> RunHandle:
+    """Write a run and publish its setup."""
+    from taskensemble.engine import messages
+
+    control.store.write_run(run, members, assets)
+    messages.publish_setup(control.broker_url, run)
+    return RunHandle(control, run)
+
+
+def new_run_id(experiment: str) -> str:
+    """A run id that a person can read and type the beginning of: the experiment's name and eight random characters."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", experiment).lstrip("_.-")[:64] or "run"
+    return f"{name}-{secrets.token_hex(4)}"
 
 
 def find_member(handle: RunHandle, name: str) -> tuple[MemberRecord, AttemptRecord]:
@@ -221,8 +283,3 @@ def find_member(handle: RunHandle, name: str) -> tuple[MemberRecord, AttemptReco
     raise RunNotFoundError(
         f"The run {handle.run_id} has no member {name!r}; it has {known}{', …' if len(members) > 5 else ''}."
     )
-
-
-def failures(members: Iterable[tuple[MemberRecord, AttemptRecord]]) -> Sequence[tuple[MemberRecord, AttemptRecord]]:
-    """Those that failed."""
-    return [(member, attempt) for member, attempt in members if attempt.state is State.FAILED]

@@ -20,11 +20,11 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
         time), seconds, path, `params` (a dict of str) and `result` (what the program wrote to `result.json` in its folder; None
         without one)
     """
-    from taskensemble.handle import member_path
+    from taskensemble.generation import member_folder
 
     found = []
     for member, attempt in members:
-        path = member_path(run, member)
+        path = member_folder(run.entities[member.entity], member)
         seconds = None if attempt.started is None or attempt.ended is None else attempt.ended - attempt.started
         found.append(
             {

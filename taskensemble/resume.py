@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
-from pathlib import Path
 
 from taskensemble.engine.records import EntityRecord, MemberRecord, RunRecord, State
 from taskensemble.errors import AssetError, InputError
-from taskensemble.handle import RunHandle
+from taskensemble.handle import RunHandle, new_run_id, submit
 from taskensemble.launch.control import ControlPlane
 
 
@@ -24,8 +22,6 @@ def resumed(control: ControlPlane, run_id: str) -> RunHandle | None:
         RunNotFoundError: no such run
         InputError: the run has not ended
     """
-    from taskensemble.engine import messages
-
     old = RunHandle.open(control, run_id)
     state = old.status().state
     if not state.final:
@@ -43,9 +39,7 @@ def resumed(control: ControlPlane, run_id: str) -> RunHandle | None:
                 f"The asset {asset.name!r} of {run_id} is no longer stored: start the ensemble again from its driver."
             )
         assets[asset.digest] = content
-    control.store.write_run(record, members, assets)
-    messages.publish_setup(control.broker_url, record)
-    return RunHandle(control, record)
+    return submit(control, record, members, assets)
 
 
 def unfinished(old: RunHandle) -> tuple[RunRecord, list[MemberRecord]]:
@@ -76,17 +70,8 @@ def unfinished(old: RunHandle) -> tuple[RunRecord, list[MemberRecord]]:
             "created": time.time(),
             "entities": tuple(entities),
             "overwrite": False,
-            "generate": not all(Path(str(member.path)).exists() for member in members),
             "driver": f"{socket.gethostname()}:{os.getpid()}",
             "parent": old.run_id,
         }
     )
     return run, members
-
-
-def new_run_id(experiment: str) -> str:
-    """A run id that a person can read and type the beginning of: the experiment's name and eight random characters."""
-    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in experiment).strip("_-") or "run"
-    if not name[0].isascii() or not name.isascii():
-        name = "run"
-    return f"{name[:64]}-{secrets.token_hex(4)}"

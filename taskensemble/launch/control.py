@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -25,19 +24,37 @@ if TYPE_CHECKING:
     from taskensemble.engine.store import Store
 
 
-@dataclass
 class ControlPlane:
-    """An open control plane."""
+    """A control plane, open or to be opened again: an embedded one of this process's own comes back from its append-only file.
 
-    broker_url: str
-    store_url: str
-    folder: Path
-    server: embedded.EmbeddedServer | None = None
-    """The embedded server, if there is one."""
-    owned: bool = False
-    """Whether this process started the server, so that it ends with it."""
-    workers: list[local.LocalWorker] = field(default_factory=list)
-    _store: Store | None = None
+    Arguments:
+        broker_url, store_url: where messages and records are
+        folder: whose control plane it is
+        server: the embedded server, if there is one
+        own: whether this process started the server, so that it ends with it
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        store_url: str,
+        folder: Path,
+        server: embedded.EmbeddedServer | None = None,
+        *,
+        own: bool = False,
+    ) -> None:
+        self.broker_url = broker_url
+        self.store_url = store_url
+        self.folder = folder.resolve()
+        self.is_own = own
+        self._server = server
+        self._store: Store | None = None
+        self._workers: list[local.LocalWorker] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used without starting anything."""
+        return self._server is not None or not self.is_own
 
     @property
     def store(self) -> Store:
@@ -46,46 +63,58 @@ class ControlPlane:
         Raises:
             ControlPlaneError: it does not answer
         """
-        if self._store is None:
-            from taskensemble.engine.store import Store
+        from taskensemble.engine.store import Store
 
+        if not self.is_open:
+            self._serve()
+        if self._store is None:
             self._store = Store.connect(self.store_url)
         return self._store
 
     def start_worker(self, slots: int | None) -> None:
-        """Bring up a worker of this process's own, unless it has one that lives or the control plane is not its own."""
-        if not self.owned or any(worker.alive for worker in self.workers):
+        """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's."""
+        if not self.is_own or any(worker.alive for worker in self._workers):
             return
-        paths = embedded.ControlPaths(self.folder.resolve())
+        if not self.is_open:
+            self._serve()
+        paths = embedded.ControlPaths(self.folder)
         name = f"local-{os.getpid()}-{secrets.token_hex(2)}"
-        self.workers.append(
+        self._workers = [
             local.start(self.broker_url, self.store_url, paths.workers, name=name, slots=slots, cwd=self.folder)
-        )
+        ]
 
     def check(self) -> None:
-        """Raise when what this process started has died.
+        """Raise when the worker that this process started has died.
 
         Raises:
-            ControlPlaneError: the worker ended; the message has the end of its log
+            ControlPlaneError: it ended; the message has the end of its log
         """
-        for worker in self.workers:
+        for worker in self._workers:
             if not worker.alive:
                 raise ControlPlaneError(
-                    f"The local worker {worker.name} ended with status {worker.process.returncode}; its log is {worker.log}:\n"
-                    f"{worker.log_tail()}"
+                    f"The local worker {worker.name} ended with status {worker.process.returncode}; its log is "
+                    f"{worker.log}:\n{worker.log_tail()}"
                 )
 
     def close(self) -> None:
-        """Close the connections and end what this process started: workers first, then the server."""
-        for worker in self.workers:
+        """Close the connection and end what this process started: the worker first, then the server."""
+        for worker in self._workers:
             worker.stop()
-        self.workers.clear()
+        self._workers = []
         if self._store is not None:
             self._store.close()
             self._store = None
-        if self.owned and self.server is not None:
-            embedded.stop(self.server)
-            self.owned = False
+        if self.is_own and self._server is not None:
+            embedded.stop(self._server)
+            self._server = None
+
+    def _serve(self) -> None:
+        self._server = embedded.start(self.folder, bind=self._bind)
+        self.broker_url = self.store_url = self._server.url
+
+    @property
+    def _bind(self) -> str:
+        return urlsplit(self.broker_url).hostname or "127.0.0.1"
 
 
 def given(broker: str | None = None, store: str | None = None, folder: Path | None = None) -> ControlPlane | None:
@@ -126,15 +155,13 @@ def find(folder: Path) -> ControlPlane | None:
     return _of(server) if server is not None else None
 
 
-def bring_up(folder: Path, bind: str = "127.0.0.1", kept: bool = False) -> ControlPlane:
+def bring_up(folder: Path, bind: str = "127.0.0.1") -> ControlPlane:
     """Start the embedded control plane of `folder`, from its append-only file if there is one.
 
     Raises:
         ControlPlaneError: another process owns it, or it cannot start
     """
-    control = _of(embedded.start(folder, bind=bind, kept=kept))
-    control.owned = not kept
-    return control
+    return _of(embedded.start(folder, bind=bind), own=True)
 
 
 def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = "127.0.0.1") -> ControlPlane:
@@ -154,7 +181,10 @@ def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = 
 
 
 def for_reader(folder: Path, broker: str | None = None, store: str | None = None) -> ControlPlane | None:
-    """The control plane that holds the runs of `folder`, brought back from its append-only file if it has ended; None: there never was one."""
+    """The control plane that holds the runs of `folder`, brought back from its append-only file if it has ended.
+
+    None: there never was one.
+    """
     control = given(broker, store, folder) or find(folder)
     if control is None and embedded.exists(folder):
         control = bring_up(folder)
@@ -176,5 +206,5 @@ def awaited(folder: Path, *, wait: bool) -> ControlPlane:
     return control
 
 
-def _of(server: embedded.EmbeddedServer) -> ControlPlane:
-    return ControlPlane(broker_url=server.url, store_url=server.url, folder=Path(server.folder), server=server)
+def _of(server: embedded.EmbeddedServer, *, own: bool = False) -> ControlPlane:
+    return ControlPlane(server.url, server.url, Path(server.folder), server, own=own)

@@ -27,9 +27,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskensemble.errors import ControlPlaneError
 from taskensemble.launch.files import private_folder, write_private
+
+if TYPE_CHECKING:
+    import redis
 
 FOLDER = ".taskensemble"
 
@@ -167,7 +171,7 @@ def stop(server: EmbeddedServer, timeout: float = 20.0) -> None:
     """
     import redis
 
-    connection = redis.Redis(host=server.host, port=server.port, password=server.password, socket_timeout=timeout)
+    connection = _connection(server, timeout)
     with suppress(redis.RedisError, OSError):
         connection.shutdown()
     connection.close()
@@ -296,15 +300,29 @@ def _launch(
 def _answers(server: EmbeddedServer) -> bool:
     import redis
 
-    connection = redis.Redis(
-        host=server.host, port=server.port, password=server.password, socket_timeout=5.0, socket_connect_timeout=2.0
-    )
+    connection = _connection(server, 5.0)
     try:
         return bool(connection.ping())
     except (redis.RedisError, OSError):
         return False
     finally:
         connection.close()
+
+
+def _connection(server: EmbeddedServer, timeout: float) -> redis.Redis:
+    """A connection that tries once: its callers are the ones who know how to go on."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis(
+        host=server.host,
+        port=server.port,
+        password=server.password,
+        socket_timeout=timeout,
+        socket_connect_timeout=2.0,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def _configuration(paths: ControlPaths, bind: str, port: int, password: str) -> str:

@@ -1,0 +1,797 @@
+"""Experiment: what a driver makes everything with.
+
+The factories make descriptions; `start` plans them, writes the plan as a run's record and publishes its setup; everything after
+that is read back from the record. Where the parts are: plan.py (what a start does), launch/control.py (the control plane),
+handle.py (a started run), summary.py and preview.py (what is printed), lifetime.py (what happens when the driver ends).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskensemble import lifetime
+from taskensemble.databases import Databases
+from taskensemble.engine.records import State as Status
+from taskensemble.errors import (
+    EntityExistsError,
+    InputError,
+    InputTypeError,
+    RunNotFoundError,
+    TaskensembleError,
+    UnsupportedError,
+)
+from taskensemble.handle import EmptyRun, RunHandle, new_run_id, submit
+from taskensemble.history import History
+from taskensemble.progress import progress
+from taskensemble.summary import launch_summary, run_summary
+from taskensemble.versions import versions
+
+if TYPE_CHECKING:
+    from taskensemble.entity import Database, Ensemble, Entity, Model
+    from taskensemble.launch.control import ControlPlane
+    from taskensemble.plan import Plan
+    from taskensemble.settings import BatchSettings, RunSettings
+
+logger = logging.getLogger("taskensemble")
+
+LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
+
+
+class Experiment:
+    """A name and a folder: the factory of everything that runs in them.
+
+    Arguments:
+        name: of the experiment and, unless `exp_path` says otherwise, of its folder in the current one
+        exp_path: the experiment's folder; a given one must exist
+        launcher: local, slurm, pbs, pals, lsf, sge, or auto (the first scheduler that is found, else local)
+        broker: URL of a Redis, Valkey or RabbitMQ broker; None: TASKENSEMBLE_BROKER_URL, a kept control plane above the folder,
+            or an embedded one that ends with the driver
+        store: URL of the Redis or Valkey server of the records; None: TASKENSEMBLE_STORE_URL, or the broker
+        slots: members at a time of the embedded worker; None: as many as cores
+        interface: address that the embedded control plane listens on besides 127.0.0.1, for workers on other nodes
+        export_env: names of the driver's environment variables that every member gets
+
+    Raises:
+        InputTypeError: a name or path of a wrong type
+        NotADirectoryError: `exp_path` is no folder
+        UnsupportedError: an unknown launcher
+        InputError: a value that cannot be used
+    """
+
+    def __init__(
+        self,
+        name: str,
+        exp_path: str | os.PathLike[str] | None = None,
+        launcher: str = "local",
+        *,
+        broker: str | None = None,
+        store: str | None = None,
+        slots: int | None = None,
+        interface: str = "127.0.0.1",
+        export_env: Iterable[str] = (),
+    ) -> None:
+        from taskensemble.entity.entity import check_name
+
+        self.name = check_name(name, "Experiment")
+        self.exp_path = _experiment_path(name, exp_path)
+        self.launcher = _launcher(launcher)
+        self._broker, self._store_url = broker, store
+        self._slots = _slots(slots)
+        self._interface = interface
+        self._export_env = tuple([export_env] if isinstance(export_env, str) else export_env)
+        self._control: ControlPlane | None = None
+        self._history = History()
+        self._databases = Databases(self)
+        self._generated: dict[str, int] = {}
+        self._unnamed_ensembles = 0
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.name!r}, exp_path={self.exp_path!r}, launcher={self.launcher!r})"
+
+    # Factories
+
+    def create_run_settings(
+        self,
+        exe: str,
+        exe_args: list[str] | str | None = None,
+        run_command: str | None = "auto",
+        run_args: Mapping[str, Any] | None = None,
+        env_vars: Mapping[str, str | None] | None = None,
+        container: Any = None,
+        **further: Any,
+    ) -> RunSettings:
+        """Say how a program is run.
+
+        Arguments:
+            exe: the program, found through PATH
+            exe_args: its arguments: text, split by shell rules, or a list
+            run_command: what launches it; "auto": none on local, else the first found of the scheduler's
+            run_args: arguments of the run command
+            env_vars: set in the program's environment; None removes a variable
+            container: what it runs in
+
+        Raises:
+            FileNotFoundError, InputTypeError: the program is absent or cannot be executed
+            LauncherError: no run command is found
+        """
+        from taskensemble.settings import create_run_settings
+
+        return create_run_settings(
+            self.launcher,
+            exe,
+            exe_args,
+            run_command=run_command,
+            run_args=run_args,
+            env_vars=env_vars,
+            container=container,
+            **further,
+        )
+
+    def create_batch_settings(
+        self,
+        nodes: int = 1,
+        time: str = "",
+        queue: str = "",
+        account: str = "",
+        batch_args: Mapping[str, Any] | None = None,
+        **further: Any,
+    ) -> BatchSettings:
+        """Say which batch job the members of an ensemble, or a model, run in.
+
+        Raises:
+            LauncherUnsupportedError: the launcher has no batch jobs
+        """
+        from taskensemble.settings import create_batch_settings
+
+        return create_batch_settings(
+            self.launcher, nodes=nodes, time=time, queue=queue, account=account, batch_args=batch_args, **further
+        )
+
+    def create_model(
+        self,
+        name: str,
+        run_settings: RunSettings,
+        params: Mapping[str, Any] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        enable_key_prefixing: bool = False,
+        batch_settings: BatchSettings | None = None,
+        params_as_args: str | list[str] | None = None,
+        **keywords: Any,
+    ) -> Model:
+        """One program to run.
+
+        Arguments:
+            name: of the model, its folder and its keys
+            run_settings: how its program is run
+            params: parameters: text, numbers, or lists of those
+            path: its folder; None: one of its name in the experiment's
+            enable_key_prefixing: put its name before the keys it writes into a database
+            batch_settings: a batch job of its own
+            params_as_args: names of parameters that become arguments of the program
+            keywords: resources, depends_on, and the policy: retries, retry_delay, retry_on, restart_args, walltime, warn_before,
+                grace, keep_outputs, output_limit
+
+        Raises:
+            AttributeError: no name
+            InputError, InputTypeError: a value that cannot be used
+        """
+        from taskensemble.entity import Model
+
+        model = Model(name, params, run_settings, path, params_as_args, batch_settings, **keywords)
+        model.place(os.path.join(self.exp_path, model.name))
+        if params_as_args is not None:
+            model.params_to_args()
+        if enable_key_prefixing:
+            model.enable_key_prefixing()
+        return model
+
+    def create_ensemble(
+        self,
+        name: str | RunSettings | BatchSettings,
+        params: Any = None,
+        batch_settings: BatchSettings | None = None,
+        run_settings: RunSettings | None = None,
+        replicas: int | None = None,
+        perm_strategy: str | Callable[..., list[dict[str, str]]] = "all_perm",
+        path: str | os.PathLike[str] | None = None,
+        params_as_args: str | list[str] | Mapping[str, Any] | None = None,
+        n_models: int = 0,
+        **keywords: Any,
+    ) -> Ensemble:
+        """Models that are started, watched and stopped as one: generated from parameters, samples or as replicas, or added.
+
+        Arguments:
+            name: of the ensemble and the beginning of its members' names. Settings may come first; the name is then `ensemble`,
+                `ensemble_1`, …
+            params: parameter -> text, number, list of those, or a range for the samplers; or run or batch settings
+            batch_settings: a batch job that the members run in
+            run_settings: how a member's program is run
+            replicas: members for each parameter set
+            perm_strategy: all_perm, step, random, latin_hypercube, sobol, or a function of (names, values, n_models)
+            path: its folder; None: one of its name in the experiment's
+            params_as_args: names of parameters that become arguments of the program, or a dict of such parameters
+            n_models: how many parameter sets are drawn by random, latin_hypercube, sobol or a function
+            keywords: seed, samples, resources, depends_on, and the policy, as for `create_model`, with on_failure and enough
+
+        Raises:
+            AttributeError: no name
+            InputError, InputTypeError, UnsupportedError, UserStrategyError: see `Ensemble`
+        """
+        from taskensemble.entity import Ensemble
+        from taskensemble.settings import BatchSettings, RunSettings
+
+        if isinstance(name, (RunSettings, BatchSettings)):
+            settings, name = name, self._ensemble_name()
+            run_settings, batch_settings = _settings_given(settings, run_settings, batch_settings)
+        if isinstance(params, (RunSettings, BatchSettings)):
+            settings, params = params, None
+            run_settings, batch_settings = _settings_given(settings, run_settings, batch_settings)
+        ensemble = Ensemble(
+            name,
+            params,
+            path,
+            params_as_args,
+            batch_settings,
+            run_settings,
+            perm_strategy,
+            replicas=replicas,
+            n_models=n_models,
+            **keywords,
+        )
+        ensemble.place(os.path.join(self.exp_path, ensemble.name))
+        return ensemble
+
+    def create_database(
+        self,
+        port: int = 6379,
+        path: str | os.PathLike[str] | None = None,
+        db_nodes: int = 1,
+        batch: bool = False,
+        hosts: list[str] | str | None = None,
+        run_command: str = "auto",
+        interface: str | list[str] = "lo",
+        account: str | None = None,
+        time: str | None = None,
+        queue: str | None = None,
+        single_cmd: bool = True,
+        db_identifier: str = "orchestrator",
+        **keywords: Any,
+    ) -> Database:
+        """A standard database; `start` brings it up. The arguments are those of `Database`.
+
+        Raises:
+            UnsupportedError: two nodes
+            InputError, InputTypeError: a value that cannot be used
+            DatabaseIdentifierError: this experiment has a running one of that identifier
+        """
+        from taskensemble.entity import Database
+
+        self._databases.check_free(db_identifier)
+        if queue is not None:
+            keywords["queue"] = queue
+        database = Database(
+            path,
+            port,
+            interface,
+            self.launcher,
+            run_command,
+            db_nodes,
+            batch,
+            hosts,
+            account,
+            time,
+            single_cmd=single_cmd,
+            db_identifier=db_identifier,
+            **keywords,
+        )
+        database.place(os.path.join(self.exp_path, database.name))
+        return database
+
+    # Starting
+
+    def generate(
+        self, *entities: Entity, tag: str | None = None, overwrite: bool = False, verbose: bool = False
+    ) -> None:
+        """Make the folders and files of models and ensembles ahead of their start.
+
+        Arguments:
+            tag: what stands around a parameter's name in tagged files; None: as attached (`;`)
+            overwrite: replace folders that are there
+            verbose: say what was made
+
+        Raises:
+            FileExistsError: a folder is there and `overwrite` is not given
+            ParameterWriterError: a tag that is no parameter
+            InputTypeError, AttributeError, EntityExistsError, InputError: as `start`
+        """
+        from taskensemble.generation import generate_all
+        from taskensemble.plan import check_entities
+
+        checked = check_entities(entities)
+        planned = self._plan(checked, "generate", for_files=True, tag=tag, overwrite=overwrite)
+        generate_all(planned.run, planned.members, overwrite)
+        for entity in planned.run.entities:
+            self._generated[entity.name] = entity.size
+            if verbose:
+                logger.info("Generated %s: %d folders in %s", entity.name, entity.size, entity.path)
+
+    def start(
+        self,
+        *entities: Entity,
+        block: bool = True,
+        summary: bool = False,
+        kill_on_interrupt: bool = True,
+        together: bool = False,
+        quiet: bool = False,
+    ) -> RunHandle:
+        """Start entities: databases first, then their ML assets, then the members.
+
+        Arguments:
+            block: wait until every member has ended; else return once the assets are in place
+            summary: print what is started, and afterwards what became of it
+            kill_on_interrupt: Ctrl-C stops everything of the experiment; else it only ends the wait
+            together: all members of an entity run at the same time, or none starts
+            quiet: show no progress
+
+        Returns:
+            RunHandle: of this start: wait, status, stop, results, run_id. Failed members raise nothing; they are counted in it.
+
+        Raises:
+            InputTypeError, AttributeError: something that is no entity, or has no name
+            EntityExistsError: two entities of one name, or one that still runs
+            InputError: an empty ensemble, a missing dependency, a value that cannot be used
+            DatabaseError: ML assets without a database; a database that cannot start
+            DatabaseIdentifierError: a running database has the identifier
+            AssetError: an asset cannot be loaded; no member has started, and what this start brought up is stopped again
+            ControlPlaneError: no control plane
+            KeyboardInterrupt: as it came, after the stop
+        """
+        from taskensemble.entity import Database
+        from taskensemble.plan import check_entities
+
+        checked = check_entities(entities)
+        if not checked:
+            raise InputError("start() was given nothing: pass models, ensembles or databases of the experiment.")
+        databases = [entity for entity in checked if isinstance(entity, Database)]
+        started = [entity for entity in checked if not isinstance(entity, Database)]
+        self._check_idle(started)
+        for database in databases:
+            self._databases.check_free(database.db_identifier)
+        identifiers = [*self._databases.active(), *(database.db_identifier for database in databases)]
+        planned = self._plan(started, new_run_id(self.name), databases=identifiers, together=together)
+        if summary:
+            print(launch_summary(self, planned.run, databases), flush=True)
+        try:
+            handle = self._launch(planned, databases)
+            if block and started:
+                handle.wait(progress=progress(quiet))
+        except KeyboardInterrupt:
+            self._interrupted(kill_on_interrupt)
+            raise
+        if summary and block and started:
+            print(run_summary(handle), flush=True)
+        return handle
+
+    def _plan(
+        self,
+        entities: Sequence[Entity],
+        run_id: str,
+        *,
+        databases: Sequence[str] = (),
+        together: bool = False,
+        for_files: bool = False,
+        tag: str | None = None,
+        overwrite: bool = False,
+        parent: str | None = None,
+    ) -> Plan:
+        """The plan of a start. `for_files`: of folders alone, so that databases and dependencies need not be there."""
+        from taskensemble.entity.database import UNNAMED
+        from taskensemble.inputs import read_inputs
+        from taskensemble.plan import plan
+
+        others = {other.name for entity in entities for other in entity.depends_on}
+        return plan(
+            entities,
+            read_inputs(entities, tag=tag),
+            experiment=self.name,
+            path=self.exp_path,
+            run_id=run_id,
+            created=time.time(),
+            databases=[UNNAMED] if for_files else databases,
+            export_env={name: os.environ[name] for name in self._export_env if name in os.environ},
+            overwrite=overwrite,
+            generated=[] if for_files else self._generated_as_is(entities),
+            completed=others if for_files else self._completed(others),
+            together=together,
+            tag=tag,
+            driver=f"{socket.gethostname()}:{os.getpid()}",
+            versions=versions(),
+            parent=parent,
+        )
+
+    def _launch(self, planned: Plan, databases: Sequence[Database]) -> RunHandle:
+        """Bring up what a plan needs, write it, publish its setup, and wait for its assets; all of it or nothing."""
+        Path(self.exp_path).mkdir(parents=True, exist_ok=True)
+        had_control = self._control is not None and self._control.is_open
+        begun: list[Database] = []
+        try:
+            for database in databases:
+                self._databases.start(database)
+                begun.append(database)
+            if not planned.run.entities:
+                return EmptyRun(planned.run)
+            control = self._working_control()
+            self._databases.publish(control)
+            handle = submit(control, planned.run, planned.members, planned.assets)
+            self._history.add(handle)
+            if any(template.assets for template in planned.run.templates):
+                handle.wait_for_assets()
+        except TaskensembleError:
+            for database in reversed(begun):
+                self._databases.stop(database)
+            if not had_control:
+                self.close()
+            raise
+        return handle
+
+    def _interrupted(self, kill: bool) -> None:
+        """Ctrl-C came while the driver waited."""
+        if kill:
+            logger.warning("Interrupted: stopping everything of the experiment %s.", self.name)
+            self.stop_all()
+            return
+        for handle in self._history.active():
+            logger.warning(
+                "Interrupted: the run %s goes on; `exp.stop`, or `taskensemble stop %s`, ends it.",
+                handle,
+                handle.run_id,
+            )
+
+    # Stopping and waiting
+
+    def stop(self, *entities: Entity) -> None:
+        """Stop entities: of models and ensembles what waits is cancelled and what runs is ended; a second time is fine.
+
+        Raises:
+            InputTypeError: something that is no entity
+            RunNotFoundError: one was never started
+            TimeoutError: something is still alive after the grace period; the message names it
+        """
+        from taskensemble.entity import Database
+        from taskensemble.plan import check_entities
+
+        checked = check_entities(entities)
+        for entity in checked:
+            if isinstance(entity, Database):
+                self._databases.check_started(entity)
+            elif self._history.latest(entity.name).entity is None:
+                raise UnsupportedError(f"{entity.name!r} runs as a member of an ensemble: stop the ensemble.")
+        for entity in checked:
+            if isinstance(entity, Database):
+                self._databases.stop(entity)
+                continue
+            place = self._history.latest(entity.name)
+            place.handle.stop(entity=place.entity)
+
+    def stop_all(self) -> None:
+        """Stop every run and every database that this experiment started.
+
+        Raises:
+            TimeoutError: something is still alive after the grace period
+        """
+        for handle in self._history.active():
+            handle.stop()
+        self._databases.stop_all()
+
+    def poll(self, interval: float = 10, verbose: bool = True, kill_on_interrupt: bool = True) -> None:
+        """Wait until everything but databases has ended.
+
+        Arguments:
+            interval: at least one line of progress in so many seconds, where there is no terminal; the end itself is noticed at once
+            verbose: show progress
+            kill_on_interrupt: as for `start`
+        """
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)):
+            raise InputTypeError(f"interval={interval!r} is a {type(interval).__name__}; give seconds.")
+        try:
+            for handle in self._history.active():
+                handle.wait(progress=progress(not verbose, interval=interval))
+        except KeyboardInterrupt:
+            self._interrupted(kill_on_interrupt)
+            raise
+
+    def finished(self, entity: Entity) -> bool:
+        """Whether an entity has ended: of an ensemble, all members.
+
+        Raises:
+            InputTypeError: no model or ensemble
+            InputError: it was never started
+        """
+        from taskensemble.entity import Ensemble, Model
+
+        if not isinstance(entity, (Model, Ensemble)):
+            raise InputTypeError(f"entity={entity!r} is a {type(entity).__name__}; give a model or an ensemble.")
+        try:
+            place = self._history.latest(entity.name)
+        except RunNotFoundError as error:
+            raise InputError(str(error)) from None
+        return place.ended()
+
+    def get_status(self, *entities: Entity) -> list[Status]:
+        """One status for each model, then each member of the ensembles, then each database.
+
+        Raises:
+            InputTypeError: something that is no entity
+            InputError: an empty ensemble
+        """
+        from taskensemble.entity import Database, Ensemble, Model
+        from taskensemble.plan import check_entities
+
+        checked = check_entities(entities)
+        order = {Model: 0, Database: 2}
+        statuses: list[Status] = []
+        for entity in sorted(checked, key=lambda entity: order.get(type(entity), 1)):
+            if isinstance(entity, Database):
+                statuses.append(self._databases.state(entity))
+            else:
+                statuses.extend(self._history.states(entity.name, len(entity) if isinstance(entity, Ensemble) else 1))
+        return statuses
+
+    def results(self, *entities: Entity, frame: bool = False) -> Any:
+        """What became of the latest start of entities, all that were started if none is given: one row a member.
+
+        Arguments:
+            frame: give a pandas DataFrame with flat columns (`params.THERMO`) instead of a list of dicts
+
+        Returns:
+            list of dict: see `taskensemble.results.rows`
+
+        Raises:
+            RunNotFoundError: one was never started
+            ImportError: pandas is not installed
+        """
+        from taskensemble.results import frame as as_frame
+
+        names = [entity.name for entity in entities] or self._history.names()
+        rows = [row for name in names for row in self._history.latest(name).results()]
+        return as_frame(rows) if frame else rows
+
+    def summary(self, style: str = "github") -> str:
+        """A table of everything that was started, a row for each run of a model or member.
+
+        Arguments:
+            style: a table format of the package tabulate: github, plain, simple, grid, html, …
+        """
+        from taskensemble.summary import experiment_summary
+
+        return experiment_summary(self._history, self._databases, style)
+
+    def preview(
+        self,
+        *entities: Entity,
+        verbosity_level: str = "info",
+        output_format: str = "plain_text",
+        output_filename: str | None = None,
+    ) -> str:
+        """What a start of these entities would run, without running anything; printed, or written to a file.
+
+        Arguments:
+            verbosity_level: info (entities and databases), debug (commands, files, environments), developer (the records)
+            output_format: plain_text or json
+            output_filename: a file to write it to instead
+
+        Returns:
+            str: the same text
+
+        Raises:
+            PreviewFormatError: an unknown format
+            InputError: an unknown level; else as `start`
+        """
+        from taskensemble.entity import Database
+        from taskensemble.plan import check_entities
+        from taskensemble.preview import check_arguments, render
+
+        check_arguments(verbosity_level, output_format)
+        checked = check_entities(entities)
+        databases = [entity for entity in checked if isinstance(entity, Database)]
+        identifiers = [*self._databases.active(), *(database.db_identifier for database in databases)]
+        planned = self._plan(
+            [entity for entity in checked if not isinstance(entity, Database)], "preview", databases=identifiers
+        )
+        text = render(self, planned, [*self._databases.active().values(), *databases], verbosity_level, output_format)
+        if output_filename is None:
+            print(text)
+        else:
+            Path(output_filename).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    # Coming back
+
+    def reconnect(self, run_id: str) -> RunHandle:
+        """The handle of a run that another process started, or this one earlier; the driver may have died meanwhile.
+
+        Where the run's embedded control plane ended with its driver, it is brought back from its append-only file, and what of
+        the run has not ended goes on here.
+
+        Raises:
+            RunNotFoundError: the experiment has no such run
+            ControlPlaneError: the experiment never had a control plane, or it does not answer
+        """
+        control = self._reading_control()
+        if control is None:
+            raise RunNotFoundError(f"run_id={run_id!r}: nothing was ever started in {self.exp_path}.")
+        handle = RunHandle.open(control, run_id)
+        self._history.add(handle)
+        if not handle.finished():
+            self._databases.publish(control)
+            control.start_worker(self._slots)
+        return handle
+
+    def resume(
+        self, run_id: str, *, block: bool = True, quiet: bool = False, kill_on_interrupt: bool = True
+    ) -> RunHandle:
+        """Run again what failed, was cancelled or never ran of a run, in the folders it has.
+
+        Returns:
+            RunHandle: of the new run, whose record names the old one as its parent; of the old one when all of it has completed
+
+        Raises:
+            RunNotFoundError: the experiment has no such run
+            InputError: it has not ended
+            AssetError: its ML assets are no longer stored
+        """
+        from taskensemble.resume import resumed
+
+        old = self.reconnect(run_id)
+        control = self._working_control()
+        self._databases.publish(control)
+        handle = resumed(control, run_id)
+        if handle is None:
+            return old
+        self._history.add(handle)
+        try:
+            if block:
+                handle.wait(progress=progress(quiet))
+        except KeyboardInterrupt:
+            self._interrupted(kill_on_interrupt)
+            raise
+        return handle
+
+    # The experiment's own
+
+    @property
+    def db_identifiers(self) -> set[str]:
+        """Identifiers of the databases that are active."""
+        return set(self._databases.active())
+
+    def close(self) -> None:
+        """End what the experiment brought up and nobody else uses: the embedded worker and control plane. Their records stay.
+
+        Runs of an embedded control plane that have not ended are stopped with it.
+        """
+        if self._control is not None:
+            self._control.close()
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._control is not None and self._control.owned:
+            self.stop_all()
+        self.close()
+
+    # Parts of its own
+
+    @property
+    def lifetime(self) -> tuple[History, Databases, ControlPlane | None]:
+        """What has to be looked after when the driver ends."""
+        return self._history, self._databases, self._control
+
+    @property
+    def ends_with_driver(self) -> bool:
+        """Whether what it starts ends with this process: there is neither a broker nor a kept control plane."""
+        from taskensemble.launch import control, embedded
+
+        if self._control is not None:
+            return self._control.is_own
+        return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
+
+    def _working_control(self) -> ControlPlane:
+        """The control plane with a worker, brought up if need be."""
+        from taskensemble.launch import control
+
+        if self._control is None:
+            self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, self._interface)
+            lifetime.watch(self)
+        self._control.start_worker(self._slots)
+        return self._control
+
+    def _reading_control(self) -> ControlPlane | None:
+        """The control plane for looking at runs; None when there never was one."""
+        from taskensemble.launch import control
+
+        if self._control is None:
+            self._control = control.for_reader(Path(self.exp_path), self._broker, self._store_url)
+            if self._control is not None:
+                lifetime.watch(self)
+        return self._control
+
+    def _check_idle(self, entities: Sequence[Entity]) -> None:
+        for entity in entities:
+            if self._history.runs(entity.name):
+                raise EntityExistsError(
+                    f"{entity.name!r} is still running in this experiment: stop it, or wait for it, before it is started again."
+                )
+
+    def _generated_as_is(self, entities: Sequence[Entity]) -> list[str]:
+        """Those whose folders were made ahead, for as many members as they have now."""
+        from taskensemble.entity import Ensemble
+
+        sizes = {entity.name: len(entity) if isinstance(entity, Ensemble) else 1 for entity in entities}
+        return [name for name, size in sizes.items() if self._generated.get(name) == size]
+
+    def _completed(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if self._history.completed(name)]
+
+    def _ensemble_name(self) -> str:
+        """The name of an ensemble that was given none: ensemble, ensemble_1, …"""
+        number = self._unnamed_ensembles
+        self._unnamed_ensembles += 1
+        return f"ensemble_{number}" if number else "ensemble"
+
+
+def _experiment_path(name: str, exp_path: str | os.PathLike[str] | None) -> str:
+    if exp_path is None:
+        return os.path.join(os.getcwd(), name)
+    if not isinstance(exp_path, (str, os.PathLike)):
+        raise InputTypeError(f"exp_path={exp_path!r} is a {type(exp_path).__name__}; give a path.")
+    path = os.path.abspath(exp_path)
+    if not os.path.isdir(path):
+        raise NotADirectoryError(f"exp_path={str(exp_path)!r} is no folder: make it first, or leave exp_path out.")
+    return path
+
+
+def _launcher(launcher: str) -> str:
+    if not isinstance(launcher, str):
+        raise InputTypeError(
+            f"launcher={launcher!r} is a {type(launcher).__name__}; give one of {', '.join(LAUNCHERS)}."
+        )
+    chosen = launcher.lower()
+    if chosen not in LAUNCHERS:
+        raise UnsupportedError(f"launcher={launcher!r} is not supported; use one of {', '.join(LAUNCHERS)}.")
+    if chosen == "auto":
+        from taskensemble.settings import detect_launcher
+
+        return detect_launcher()
+    return chosen
+
+
+def _slots(slots: int | None) -> int | None:
+    if slots is None:
+        return None
+    if isinstance(slots, bool) or not isinstance(slots, int):
+        raise InputTypeError(f"slots={slots!r} is a {type(slots).__name__}; give a whole number of 1 or more.")
+    if slots < 1:
+        raise InputError(f"slots={slots}; give 1 or more, or leave it out for as many as cores.")
+    return slots
+
+
+def _settings_given(
+    settings: RunSettings | BatchSettings, run_settings: RunSettings | None, batch_settings: BatchSettings | None
+) -> tuple[RunSettings | None, BatchSettings | None]:
+    """Run and batch settings, one of which was given by position."""
+    from taskensemble.settings import RunSettings
+
+    if isinstance(settings, RunSettings):
+        if run_settings is not None:
+            raise InputTypeError("run_settings was given twice, by position and by name; give it once.")
+        return settings, batch_settings
+    if batch_settings is not None:
+        raise InputTypeError("batch_settings was given twice, by position and by name; give it once.")
+    return run_settings, settings

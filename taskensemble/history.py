@@ -1,0 +1,97 @@
+"""What an experiment started, run after run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from taskensemble.engine.records import State
+from taskensemble.errors import RunNotFoundError
+from taskensemble.handle import RunHandle
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one start of something stands in its run."""
+
+    handle: RunHandle
+    first: int
+    size: int
+    entity: int | None
+    """Index of the entity; None: one member of an ensemble."""
+
+    def states(self) -> list[State]:
+        """Of its members."""
+        return self.handle.member_states()[self.first : self.first + self.size]
+
+    def state(self) -> State:
+        """Its own."""
+        if self.entity is None:
+            return self.states()[0]
+        return next(state for record, state in self.handle.states() if record.index == self.entity)
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.handle.known_final is not None or self.state().final
+
+    def results(self) -> list[dict[str, Any]]:
+        """Its rows."""
+        if self.entity is not None:
+            return self.handle.results(self.entity)
+        return [row for row in self.handle.results() if row["index"] == self.first]
+
+
+class History:
+    """The starts of an experiment's entities, in order."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, list[Place]] = {}
+
+    def add(self, handle: RunHandle) -> None:
+        """Remember the entities of a run, which is the latest of each; a run that is known already stays where it is."""
+        for entity in handle.record.entities:
+            places = self._starts.setdefault(entity.name, [])
+            if all(place.handle.run_id != handle.run_id for place in places):
+                places.append(Place(handle, entity.first, entity.size, entity.index))
+
+    def names(self) -> list[str]:
+        """Of everything that was started."""
+        return list(self._starts)
+
+    def starts(self, name: str) -> list[Place]:
+        """All starts of an entity, the oldest first."""
+        return self._starts.get(name, [])
+
+    def latest(self, name: str) -> Place:
+        """The latest start of an entity, or of a member of an ensemble by the member's name.
+
+        Raises:
+            RunNotFoundError: it was never started
+        """
+        if name in self._starts:
+            return self._starts[name][-1]
+        for place in reversed([place for places in self._starts.values() for place in places]):
+            for member, _ in place.handle.members(place.entity):
+                if member.name == name:
+                    return Place(place.handle, member.index, 1, None)
+        raise RunNotFoundError(f"{name!r} was never started by this experiment: pass it to start() first.")
+
+    def states(self, name: str, size: int) -> list[State]:
+        """The states of the members of a name's latest start; of `size` members that were never started without one."""
+        try:
+            return self.latest(name).states()
+        except RunNotFoundError:
+            return [State.NEVER_STARTED] * size
+
+    def runs(self, name: str) -> bool:
+        """Whether an entity's latest start has not ended."""
+        return name in self._starts and not self._starts[name][-1].ended()
+
+    def completed(self, name: str) -> bool:
+        """Whether an entity's latest start has completed."""
+        return name in self._starts and self._starts[name][-1].state() is State.COMPLETED
+
+    def active(self) -> list[RunHandle]:
+        """Runs that have not ended, each once, the oldest first."""
+        handles = {place.handle.run_id: place.handle for places in self._starts.values() for place in places}
+        return [handle for handle in handles.values() if not handle.finished()]

@@ -1,0 +1,160 @@
+"""The embedded control plane, with its real server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from taskensemble.errors import ControlPlaneError, InputError
+from taskensemble.launch import control, embedded
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    server = embedded.attach(tmp_path)
+    if server is not None:
+        embedded.stop(server)
+
+
+def client(server: embedded.EmbeddedServer) -> redis.Redis:
+    return redis.Redis(host=server.host, port=server.port, password=server.password)
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_a_server_refuses_those_who_do_not_know_its_password(folder: Path) -> None:
+    server = embedded.start(folder)
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(host=server.host, port=server.port).ping()
+    assert client(server).ping()
+    assert len(server.password) >= 32
+
+
+def test_the_password_is_in_files_of_mode_0600_and_in_no_argument_list(folder: Path) -> None:
+    server = embedded.start(folder)
+    paths = embedded.ControlPaths(folder)
+    assert paths.home.stat().st_mode & 0o777 == 0o700
+    for path in (paths.record, paths.configuration, paths.log):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                assert server.password.encode() not in (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+
+
+def test_what_was_written_is_there_when_the_server_comes_back_at_its_old_address(folder: Path) -> None:
+    first = embedded.start(folder)
+    client(first).set("kept", "yes")
+    embedded.stop(first)
+    assert embedded.attach(folder) is None
+    second = embedded.start(folder)
+    assert client(second).get("kept") == b"yes"
+    assert (second.port, second.password) == (first.port, first.password)
+
+
+def test_a_second_owner_is_refused_with_the_name_of_the_first(folder: Path) -> None:
+    embedded.start(folder)
+    with pytest.raises(ControlPlaneError, match=str(os.getpid())):
+        embedded.start(folder)
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(folder: Path) -> None:
+    import socket
+
+    first = embedded.start(folder)
+    embedded.stop(first)
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", first.port))
+        squatter.listen()
+        second = embedded.start(folder)
+        assert second.port != first.port
+        assert client(second).ping()
+
+
+def test_a_server_ends_with_the_process_that_started_it_even_by_sigkill(folder: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom taskensemble.launch import embedded\n"
+        f"embedded.start(Path({str(folder)!r}))\nprint('up', flush=True)\ntime.sleep(600)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == b"up\n"
+    server = embedded.attach(folder)
+    assert server is not None
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    eventually(lambda: embedded.attach(folder) is None)
+    with pytest.raises(redis.ConnectionError):
+        client(server).ping()
+
+
+def test_a_kept_server_is_found_from_the_folders_below_it(folder: Path) -> None:
+    below = folder / "project" / "plate"
+    below.mkdir(parents=True)
+    assert embedded.kept_above(below) is None
+    server = embedded.start(folder, kept=True)
+    assert embedded.kept_above(below) == server
+    joined = control.for_driver(below, None, None)
+    assert not joined.is_own
+    joined.store.ping()
+    joined.close()
+    assert client(server).ping()
+
+
+def test_a_closed_control_plane_comes_back_when_its_records_are_asked_for(folder: Path) -> None:
+    plane = control.for_driver(folder, None, None)
+    plane.store.ping()
+    plane.close()
+    assert embedded.attach(folder) is None
+    plane.store.ping()
+    assert embedded.attach(folder) is not None
+    plane.close()
+
+
+def test_a_broker_that_is_given_is_used_and_nothing_is_started(folder: Path) -> None:
+    server = embedded.start(folder)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    plane = control.for_driver(elsewhere, server.url, None)
+    plane.store.ping()
+    plane.start_worker(None)
+    plane.close()
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("broker", "store", "named"),
+    [
+        ("amqp://guest@localhost//", None, "store="),
+        ("http://localhost", None, "broker="),
+        ("redis://localhost", "amqp://localhost", "store="),
+        (None, "redis://localhost", "broker="),
+    ],
+)
+def test_a_broker_or_store_that_cannot_be_used_is_named(broker: str | None, store: str | None, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        control.given(broker, store)
+
+
+def test_passwords_do_not_appear_in_messages() -> None:
+    with pytest.raises(InputError) as caught:
+        control.given("amqp://user:secret@host//", None)
+    assert "secret" not in str(caught.value)
