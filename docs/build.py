@@ -1,4 +1,4 @@
-"""Build the manual into site/: warnings are errors, every link inside it is checked, and nothing on a page comes from elsewhere."""
+"""Build the manual into site/: warnings are errors, links are checked, and nothing on a page comes from elsewhere."""
 
 from __future__ import annotations
 

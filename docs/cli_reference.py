@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import typer.main
-
 from taskensemble.cli.main import app
 
 HEAD = """# Command line
@@ -32,7 +31,12 @@ def _sections(command: Any, path: str) -> list[str]:
     subcommands = getattr(command, "commands", None)
     if subcommands is not None:
         return [line for name in subcommands for line in _sections(subcommands[name], f"{path} {name}")]
-    usage = " ".join(["[OPTIONS]", *(_argument(parameter) for parameter in command.params if parameter.param_type_name == "argument")])
+    usage = " ".join(
+        [
+            "[OPTIONS]",
+            *(_argument(parameter) for parameter in command.params if parameter.param_type_name == "argument"),
+        ]
+    )
     lines = [f"## {path}", "", (command.help or "").strip(), "", "```", f"{path} {usage}", "```", ""]
     rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
     return lines + (["| parameter | meaning | default |", "|---|---|---|", *rows, ""] if rows else [])

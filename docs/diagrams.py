@@ -24,15 +24,26 @@ class Drawing:
     title: str
     shapes: list[str] = field(default_factory=list)
 
-    def box(self, x: float, y: float, w: float, h: float, title: str, lines: Sequence[str] = (), fill: str = GREY) -> None:
-        """A rounded box with a heading and lines of text."""
+    def box(
+        self, area: tuple[float, float, float, float], title: str, lines: Sequence[str] = (), fill: str = GREY
+    ) -> None:
+        """A rounded box (x, y, width, height) with a heading and lines of text."""
+        x, y, w, h = area
         self.shapes.append(f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="9" fill="{fill}" stroke="{LINE}"/>')
         self.text(x + 14, y + 24, title, bold=True)
         for number, line in enumerate(lines):
             self.text(x + 14, y + 45 + 18 * number, line, size=12, colour=MUTED)
 
     def text(
-        self, x: float, y: float, text: str, *, size: int = 14, bold: bool = False, colour: str = INK, anchor: str = "start"
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int = 14,
+        bold: bool = False,
+        colour: str = INK,
+        anchor: str = "start",
     ) -> None:
         """One line of text; x, y is where its base line begins, or its middle or end by `anchor`."""
         weight = ' font-weight="bold"' if bold else ""
@@ -40,11 +51,20 @@ class Drawing:
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
         )
 
-    def arrow(self, points: Sequence[tuple[float, float]], label: str = "", at: tuple[float, float] | None = None, *, both: bool = False) -> None:
+    def arrow(
+        self,
+        points: Sequence[tuple[float, float]],
+        label: str = "",
+        at: tuple[float, float] | None = None,
+        *,
+        both: bool = False,
+    ) -> None:
         """An arrow along some points, with a label at a place of its own."""
         path = " ".join(f"{x},{y}" for x, y in points)
         start = ' marker-start="url(#tip)"' if both else ""
-        self.shapes.append(f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.6" marker-end="url(#tip)"{start}/>')
+        self.shapes.append(
+            f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.6" marker-end="url(#tip)"{start}/>'
+        )
         if label and at:
             for number, line in enumerate(label.split("\n")):
                 self.text(at[0], at[1] + 16 * number, line, size=12)
@@ -65,22 +85,51 @@ class Drawing:
 def concepts() -> str:
     """What a run consists of, and who talks to whom."""
     d = Drawing(980, 520, "A driver, the control plane, workers with members, and the database with inference workers")
-    d.box(30, 40, 230, 130, "Driver", ["your script: an Experiment", "describes members, starts them,", "waits, reads results;", "may end before its run does"], VIOLET)
-    d.box(375, 40, 245, 130, "Control plane", ["Valkey, Redis or RabbitMQ", "messages, run records,", "claims, leases, events"], BLUE)
-    d.box(735, 40, 215, 300, "Node", [], GREY)
-    d.box(750, 75, 185, 74, "Worker", ["claims members,", "gives each its slot"], BLUE)
-    d.box(750, 160, 185, 58, "Guard", ["ends what is left over"], BLUE)
-    d.box(750, 230, 185, 95, "Members", ["your program, one process", "tree and one folder each"], ORANGE)
+    d.box(
+        (30, 40, 230, 130),
+        "Driver",
+        [
+            "your script: an Experiment",
+            "describes members, starts them,",
+            "waits, reads results;",
+            "may end before its run does",
+        ],
+        VIOLET,
+    )
+    d.box(
+        (375, 40, 245, 130),
+        "Control plane",
+        ["Valkey, Redis or RabbitMQ", "messages, run records,", "claims, leases, events"],
+        BLUE,
+    )
+    d.box((735, 40, 215, 300), "Node", [], GREY)
+    d.box((750, 75, 185, 74), "Worker", ["claims members,", "gives each its slot"], BLUE)
+    d.box((750, 160, 185, 58), "Guard", ["ends what is left over"], BLUE)
+    d.box((750, 230, 185, 95), "Members", ["your program, one process", "tree and one folder each"], ORANGE)
     d.text(842, 362, "… and as many nodes as you like", size=12, colour=MUTED, anchor="middle")
-    d.box(375, 235, 245, 105, "AI database", ["Valkey or Redis with the AI module:", "tensors, models, scripts;", "queues and batches requests"], GREEN)
-    d.box(375, 400, 245, 90, "Inference workers", ["torch, TensorFlow, LiteRT, ONNX:", "one process a backend and device"], GREEN)
+    d.box(
+        (375, 235, 245, 105),
+        "AI database",
+        ["Valkey or Redis with the AI module:", "tensors, models, scripts;", "queues and batches requests"],
+        GREEN,
+    )
+    d.box(
+        (375, 400, 245, 90),
+        "Inference workers",
+        ["torch, TensorFlow, LiteRT, ONNX:", "one process a backend and device"],
+        GREEN,
+    )
     d.arrow([(260, 85), (375, 85)], "a run", (278, 77))
     d.arrow([(375, 135), (260, 135)], "events", (290, 153))
     d.arrow([(620, 100), (750, 100)], "one message\na member", (632, 70))
     d.arrow([(750, 130), (620, 130)], "claims, leases,\nends", (632, 148))
     d.arrow([(750, 285), (620, 285)], "tensors, models\nto run", (634, 255), both=True)
     d.arrow([(497, 340), (497, 400)], "batches of requests", (508, 375), both=True)
-    d.arrow([(145, 170), (145, 290), (375, 290)], "models and scripts are loaded\nand checked by the setup task\nbefore a member starts;\nthe driver may read tensors", (155, 215))
+    d.arrow(
+        [(145, 170), (145, 290), (375, 290)],
+        "models and scripts are loaded\nand checked by the setup task\nbefore a member starts;\nthe driver may read tensors",
+        (155, 215),
+    )
     return d.svg()
 
 
@@ -95,18 +144,33 @@ class Part:
 
 
 PARTS = (
-    Part("taskensemble/cli", "the taskensemble command", "surface", ("taskensemble/experiment.py",)),
+    Part("taskensemble/cli", "the taskensemble command", "surface", ("taskensemble/launch",)),
     Part("taskensemble/smartsim", "SmartSim's names", "surface", ("taskensemble/experiment.py",)),
-    Part("taskensemble/experiment.py", "the factory: start, stop, results", "surface", ("taskensemble/plan.py", "taskensemble/launch")),
+    Part(
+        "taskensemble/experiment.py",
+        "the factory: start, stop, results",
+        "surface",
+        ("taskensemble/plan.py", "taskensemble/launch"),
+    ),
     Part("taskensemble/entity", "Model, Ensemble, Database, files, assets", "descriptions"),
     Part("taskensemble/settings", "run and batch settings", "descriptions"),
-    Part("taskensemble/plan.py", "descriptions to records", "records", ("taskensemble/entity", "taskensemble/settings", "taskensemble/engine")),
+    Part(
+        "taskensemble/plan.py",
+        "descriptions to records",
+        "records",
+        ("taskensemble/entity", "taskensemble/settings", "taskensemble/engine"),
+    ),
     Part("taskensemble/engine", "records, store, messages", "records"),
     Part("taskensemble/generation", "a member's folder", "doers", ("taskensemble/engine",)),
     Part("taskensemble/database", "servers, assets", "doers", ("taskensemble/engine", "taskensemble/ai")),
     Part("taskensemble/launch", "workers as processes", "doers", ("taskensemble/engine",)),
     Part("taskensemble/ai", "AI module, client, encoding", "doers"),
-    Part("workers", "setup, member, completion; pool, guard, reaper, inference", "nodes", ("taskensemble/engine", "taskensemble/generation", "taskensemble/database")),
+    Part(
+        "workers",
+        "setup, member, completion; pool, guard, reaper, inference",
+        "nodes",
+        ("taskensemble/engine", "taskensemble/generation", "taskensemble/database"),
+    ),
 )
 
 
@@ -128,13 +192,19 @@ def architecture() -> str:
         width = (904 - 14 * (len(parts) - 1)) / len(parts)
         for column, part in enumerate(parts):
             x = 38 + column * (width + 14)
-            d.shapes.append(f'<rect x="{x:.0f}" y="{y + 36}" width="{width:.0f}" height="56" rx="8" fill="white" stroke="{LINE}"/>')
+            d.shapes.append(
+                f'<rect x="{x:.0f}" y="{y + 36}" width="{width:.0f}" height="56" rx="8" fill="white" stroke="{LINE}"/>'
+            )
             d.text(x + 12, y + 59, part.path, size=13, bold=True)
             d.text(x + 12, y + 80, part.what, size=12, colour=MUTED)
         if row == 2:
-            d.text(942, y + 24, "plan.py is the one step from descriptions to records", size=12, colour=MUTED, anchor="end")
+            d.text(
+                942, y + 24, "plan.py is the one step from descriptions to records", size=12, colour=MUTED, anchor="end"
+            )
         if row == 4:
-            d.text(942, y + 24, "imports the doers and records; nothing imports it", size=12, colour=MUTED, anchor="end")
+            d.text(
+                942, y + 24, "imports the doers and records; nothing imports it", size=12, colour=MUTED, anchor="end"
+            )
     return d.svg()
 
 

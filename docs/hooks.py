@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -24,18 +24,38 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def _extend(nav: list[Any], title: str, folder: str) -> None:
     """Make the entry `title` a section that also lists the pages of a folder."""
     for entry in nav:
-        for name, value in entry.items():
+        for name, value in entry.items() if isinstance(entry, dict) else ():
             if isinstance(value, list):
                 _extend(value, title, folder)
             elif name == title:
-                entry[name] = [value, *sorted(f"{folder}/{page.name}" for page in (DOCS / folder).glob("*.md") if page.name != "index.md")]
+                entry[name] = [
+                    value,
+                    *sorted(
+                        f"{folder}/{page.name}" for page in (DOCS / folder).glob("*.md") if page.name != "index.md"
+                    ),
+                ]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is made rather than written."""
+    # Here and not at the top: MkDocs puts the path back once it has loaded its hooks.
+    sys.path[:0] = [str(DOCS.parent), str(DOCS)]
     diagrams = importlib.import_module("diagrams")
     for name, draw in diagrams.DIAGRAMS.items():
         files.append(File.generated(config, f"pictures/{name}", content=draw()))
+    files.append(File.generated(config, "pictures/plate.png", content=_demo().read_bytes()))
     cli = importlib.import_module("cli_reference")
     files.append(File.generated(config, "reference/cli.md", content=cli.page()))
     return files
+
+
+def _demo() -> Path:
+    """The demo's picture: from a real run, made again when the demo has changed."""
+    folder = DOCS.parent / ".cache" / "demo"
+    picture = folder / "plate.png"
+    changed = max(source.stat().st_mtime for source in (DOCS.parent / "taskensemble" / "demo").iterdir())
+    if not picture.exists() or picture.stat().st_mtime < changed:
+        subprocess.run(
+            [sys.executable, "-m", "taskensemble.demo", str(folder)], check=True, cwd=DOCS.parent, timeout=600
+        )
+    return picture

@@ -10,7 +10,9 @@ from torch import Tensor
 from taskensemble import Experiment
 
 exp = Experiment("assets", launcher="local")
+# --8<-- [start:database]
 db = exp.create_database(port=0)
+# --8<-- [end:database]
 program = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("use_assets.py").resolve()))
 ensemble = exp.create_ensemble("users", run_settings=program, replicas=2)
 

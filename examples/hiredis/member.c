@@ -55,6 +55,7 @@ int main(int argc, char **argv) {
     snprintf(input, sizeof input, "%s%spoint", prefix ? prefix : "", prefix ? "." : "");
     snprintf(output, sizeof output, "%s%sheight", prefix ? prefix : "", prefix ? "." : "");
 
+    /* --8<-- [start:ask] */
     redisContext *database = connect_database();
     freeReplyObject(ask(database, "AI.TENSORSET %s FLOAT 1 2 BLOB %b", input, (const char *)point, sizeof point));
     freeReplyObject(ask(database, "AI.MODELEXECUTE hill INPUTS 1 %s OUTPUTS 1 %s", input, output));
@@ -62,6 +63,7 @@ int main(int argc, char **argv) {
     float height;
     if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof height) fail(output, "not one FLOAT");
     memcpy(&height, reply->str, sizeof height);
+    /* --8<-- [end:ask] */
     freeReplyObject(reply);
     redisFree(database);
 

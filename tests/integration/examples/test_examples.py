@@ -1,0 +1,78 @@
+"""The examples that need no system package, and the demo."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def test_the_first_driver_of_the_manual_prints_nine_heights(drive: Callable[..., str]) -> None:
+    heights = re.findall(r"throw_\d: .* -> ([\d.]+) m", drive("get_started/driver.py"))
+    assert len(heights) == 9
+    # v^2 / 2g without drag, and less with it.
+    assert float(heights[6]) == pytest.approx(40**2 / (2 * 9.81), rel=1e-3)
+    assert float(heights[8]) < float(heights[7]) < float(heights[6])
+
+
+def test_the_second_driver_of_the_manual_asks_a_model(drive: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    assert re.search(r"throw_5: .*'40'.* -> 14\.26 m predicted", drive("get_started/driver_ai.py"))
+
+
+def test_a_row_of_a_csv_file_is_a_member(drive: Callable[..., str]) -> None:
+    lines = drive("csv_sweep/driver.py").splitlines()
+    table = lines[lines.index("member,mass,stiffness,damping,settled_s,passes") :]
+    assert len(table) == 7
+    assert [line.split(",")[0] for line in table[1:]] == [f"oscillator_{row}" for row in range(6)]
+    # The envelope of the first, exp(-c t / 2 m), is 5 % of its start at 14.98 s.
+    assert 14 < float(table[1].split(",")[4]) < 15
+
+
+def test_a_consumer_compares_two_experts(drive: Callable[..., str]) -> None:
+    printed = drive("experts/driver.py")
+    (agree,) = re.findall(r"experts_0 and series agree up to ([\d.]+) rad", printed)
+    assert 0.8 < float(agree) < 1.6
+
+
+def test_members_call_a_scikit_learn_model(drive: Callable[..., str]) -> None:
+    for module in ("onnxruntime", "sklearn", "skl2onnx"):
+        pytest.importorskip(module)
+    speeds = [
+        float(speed) for speed in re.findall(r"falls through water at ([\d.]+) m/s", drive("sklearn_onnx/driver.py"))
+    ]
+    assert len(speeds) == 4
+    assert speeds == sorted(speeds)
+    assert 1.0 < speeds[3] < 2.5
+
+
+def test_members_call_a_keras_network(drive: Callable[..., str]) -> None:
+    pytest.importorskip("tensorflow")
+    off = [float(error) for error in re.findall(r"blobs_\d: ([\d.]+) blobs off", drive("keras_cnn/driver.py"))]
+    assert len(off) == 4
+    assert max(off) < 1.0
+
+
+def test_the_demo_simulates_predicts_and_draws(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TASKENSEMBLE_BROKER", "SSDB"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "taskensemble.demo", str(tmp_path / "plate")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "16 members completed" in done.stdout
+    assert (tmp_path / "plate" / "plate.png").read_bytes().startswith(b"\x89PNG")
