@@ -119,7 +119,7 @@ def _content(asset: Asset) -> Content:
         raise InputError(f"asset {asset.name!r} is empty: {asset.file or 'in memory'}")
     if len(data) > LARGEST:
         raise InputError(
-            f"asset {asset.name!r} has {len(data)} bytes in memory, more than the {LARGEST} that the store can hold; write it to a "
-            "file on a shared file system and give its path"
+            f"asset {asset.name!r} has {len(data)} bytes in memory, more than the {LARGEST} that the store can hold; write it to "
+            "a file on a shared file system and give its path"
         )
     return Content(hashlib.sha256(data).hexdigest(), len(data), data, None)

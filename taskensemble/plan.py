@@ -405,8 +405,8 @@ class _Templates:
         if colocated is not None:
             if any(use.suffix == colocated.identifier for use in uses):
                 raise DatabaseIdentifierError(
-                    f"db_identifier: the colocated database of {model.name!r} has the identifier {colocated.identifier!r} of an active "
-                    "database; give it another db_identifier"
+                    f"Database identifier {colocated.identifier!r} of the colocated database of {model.name!r} has already been "
+                    "used. Pass in a unique name for db_identifier"
                 )
             uses.append(
                 DatabaseUseRecord(

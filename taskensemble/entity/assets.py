@@ -227,7 +227,7 @@ class Script(Asset):
 def function_source(name: str, function: object) -> str:
     """The TorchScript code of a function: its text, the source of a Python function, or the code of a scripted one.
 
-    Decorators are left out, and the source of a nested function is dedented. What the function uses from outside itself is not there.
+    Decorators are left out, and the source of a nested function is dedented. What it uses from outside itself is not there.
 
     Raises:
         InputError: the source cannot be found, or is a lambda's.

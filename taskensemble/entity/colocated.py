@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,6 +95,8 @@ class ColocatedDatabase:
             raise InputError(
                 f"unix_socket={unix_socket!r} is longer than the 107 bytes of a socket's path; give a shorter one"
             )
+        if unix_socket is not None and not re.fullmatch(r"[\w.:,/-]+", unix_socket, re.ASCII):
+            raise InputError(f"unix_socket={unix_socket!r} is no valid name; use letters, digits and . : , _ - /")
         digits = str(socket_permissions)
         if (
             isinstance(socket_permissions, bool)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +33,23 @@ RUN_COMMANDS: dict[str, tuple[str, ...]] = {
 
 _MPI_RESERVED = frozenset({"np", "N", "c", "output-filename", "n", "wdir", "wd", "host"})
 _SLURM_RESERVED = frozenset(
-    "nodes N ntasks n ntasks-per-node output o error e job-name J jobid multi-prog w chdir D".split()
+    {
+        "nodes",
+        "N",
+        "ntasks",
+        "n",
+        "ntasks-per-node",
+        "output",
+        "o",
+        "error",
+        "e",
+        "job-name",
+        "J",
+        "jobid",
+        "multi-prog",
+        "w",
+    }
+    | {"chdir", "D"}
 )
 RESERVED_RUN_ARGS: dict[str, frozenset[str]] = {
     "mpirun": _MPI_RESERVED,
@@ -41,9 +58,37 @@ RESERVED_RUN_ARGS: dict[str, frozenset[str]] = {
     "srun": _SLURM_RESERVED,
     "aprun": frozenset({"pes", "n", "pes-per-node", "N", "l", "pes-per-numa-node", "S", "wdir"}),
     "jsrun": frozenset(
-        "chdir h stdio_stdout o stdio_stderr k tasks_per_rs a np p cpu_per_rs c gpu_per_rs g latency_priority l memory_per_rs m "
-        "nrs n rs_per_host r rs_per_socket K appfile f allocate_only A launch_node_task H use_reservation J use_resources bind b "
-        "launch_distribution d".split()
+        {
+            "chdir",
+            "h",
+            "stdio_stdout",
+            "o",
+            "stdio_stderr",
+            "k",
+            "tasks_per_rs",
+            "a",
+            "np",
+            "p",
+            "cpu_per_rs",
+            "c",
+            "gpu_per_rs",
+        }
+        | {
+            "g",
+            "latency_priority",
+            "l",
+            "memory_per_rs",
+            "m",
+            "nrs",
+            "n",
+            "rs_per_host",
+            "r",
+            "rs_per_socket",
+            "K",
+            "appfile",
+        }
+        | {"f", "allocate_only", "A", "launch_node_task", "H", "use_reservation", "J", "use_resources", "bind", "b"}
+        | {"launch_distribution", "d"}
     ),
 }
 """Arguments of a run command that say where a node goes, which the database decides."""
@@ -154,7 +199,8 @@ class Database(Entity):
         account, time: of the batch job.
         alloc: the allocation it starts in.
         single_cmd: start all nodes by one command.
-        threads_per_queue, inter_op_threads, intra_op_threads: threads of the inference: for each device, between and within operations.
+        threads_per_queue, inter_op_threads, intra_op_threads: threads of the inference: of a device, between and within
+            operations.
         db_identifier: names it among several; members find its address in SSDB_<identifier>.
         batch_keywords: further arguments of the batch settings.
 
@@ -237,7 +283,10 @@ class Database(Entity):
         from taskensemble.settings import create_run_settings
 
         settings = create_run_settings(
-            self.launcher, "taskensemble", ["db", "start", "--name", name], run_command=self.run_command
+            self.launcher,
+            sys.executable,
+            ["-m", "taskensemble", "db", "start", "--name", name],
+            run_command=self.run_command,
         )
         settings.set_tasks(1)
         settings.set_tasks_per_node(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from taskensemble.entity.assets import Asset, MLModel, Script
 from taskensemble.entity.entity import Entity
@@ -21,7 +21,7 @@ from taskensemble.entity.model import (
 from taskensemble.entity.parameters import argument_tokens, check_names
 from taskensemble.entity.policy import Policy, Resources
 from taskensemble.entity.samples import read_samples
-from taskensemble.entity.strategies import Listed, ParameterSets, Replicated, Strategy, expand
+from taskensemble.entity.strategies import Listed, ParameterSets, Replicated, Strategy, check_strategy, expand
 from taskensemble.errors import EntityExistsError, InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Ensemble(Entity):
         AttributeError: no name.
     """
 
+    member_class: ClassVar[type[Model]] = Model
+
     def __init__(
         self,
         name: str,
@@ -131,6 +133,7 @@ class Ensemble(Entity):
         **policy: Any,
     ) -> None:
         super().__init__(name, path, run_settings)
+        check_strategy(perm_strat)
         self.batch_settings = batch_settings
         self.perm_strat = perm_strat
         self.replicas = _check_count("replicas", replicas)
@@ -140,7 +143,7 @@ class Ensemble(Entity):
         )
         self._ml_models: list[MLModel] = []
         self._scripts: list[Script] = []
-        self._prototype = Model(
+        self._prototype = self.member_class(
             name, {}, copy.deepcopy(run_settings), None, None, resources=resources, depends_on=depends_on, **policy
         )
         self._prototype.params_as_args = self.params_as_args
@@ -162,7 +165,7 @@ class Ensemble(Entity):
             sets = read_samples(samples, columns, self.params)
         elif columns is not None:
             raise InputError(
-                f"params={columns!r} are names without values; give them in params_as_args={{name: values}}, or as a table in samples"
+                f"params={columns!r} are names without values; give those in params_as_args={{name: values}}, or in samples"
             )
         elif self.params:
             if strategy == "random" and not n_models and replicas:

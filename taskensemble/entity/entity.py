@@ -42,7 +42,7 @@ class Entity:
         self.name = check_name(name, type(self).__name__)
         self.run_settings = run_settings
         self.depends_on: list[Entity] = []
-        self._path = None if path is None else os.fspath(path)
+        self._path = None if path is None else os.path.abspath(os.fspath(path))
         self._default_path = os.path.join(os.getcwd(), self.name)
 
     @property

@@ -67,7 +67,7 @@ class Model(Entity):
         self.depends_on = check_dependencies(depends_on, name)
         self.colocated_database: ColocatedDatabase | None = None
         self._argument_tail: tuple[str, ...] = ()
-        self._key_prefixing = False
+        self._key_prefixing_enabled = False
         self._ml_models: list[MLModel] = []
         self._scripts: list[Script] = []
 
@@ -146,15 +146,15 @@ class Model(Entity):
 
     def enable_key_prefixing(self) -> None:
         """Let the clients in this model put its name before the keys they write."""
-        self._key_prefixing = True
+        self._key_prefixing_enabled = True
 
     def disable_key_prefixing(self) -> None:
         """Let the clients in this model write keys as they are."""
-        self._key_prefixing = False
+        self._key_prefixing_enabled = False
 
     def query_key_prefixing(self) -> bool:
         """Whether the clients in this model put its name before the keys they write."""
-        return self._key_prefixing
+        return self._key_prefixing_enabled
 
     # Files
 
@@ -356,8 +356,8 @@ class Model(Entity):
         settings: Any = self.run_settings
         if getattr(settings, "mpmd", None):
             raise UnsupportedError(
-                f"Models colocated with databases cannot be run as a mpmd workload: {self.name!r} has {len(settings.mpmd)} further "
-                "programs in its run settings"
+                "Models colocated with databases cannot be run as a mpmd workload: the run settings of "
+                f"{self.name!r} have {len(settings.mpmd)} further programs"
             )
         self.colocated_database = database
         if settings is not None:

@@ -151,14 +151,10 @@ def expand(
         InputError, InputTypeError: values that the strategy cannot use, or too many combinations.
         UserStrategyError: a user's function returned something else than a list of dicts.
     """
+    check_strategy(strategy)
     if callable(strategy):
         names, values = _texts(params)
         return _user(strategy, names, values, n_models)
-    if strategy not in NAMES:
-        raise UnsupportedError(
-            f"perm_strategy: {strategy!r} is not supported; use one of {', '.join(NAMES)}, or a function of "
-            "(names, values, n_models)"
-        )
     if strategy in SAMPLERS:
         return _space_filling(params, strategy, n_models, seed)
     names, values = _texts(params)
@@ -171,6 +167,19 @@ def expand(
     if strategy == "step":
         return _step(names, values)
     return _limited(Product(names, values))
+
+
+def check_strategy(strategy: object) -> None:
+    """Refuse what is no strategy.
+
+    Raises:
+        UnsupportedError: it is neither a function nor the name of one.
+    """
+    if not callable(strategy) and strategy not in NAMES:
+        raise UnsupportedError(
+            f"perm_strategy: {strategy!r} is not supported; use one of {', '.join(NAMES)}, or a function of "
+            "(names, values, n_models)"
+        )
 
 
 def _texts(params: Mapping[str, object]) -> tuple[list[str], list[list[str]]]:

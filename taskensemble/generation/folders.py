@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from taskensemble.engine.records import EntityRecord, FilesRecord, MemberRecord, RunRecord, TemplateRecord
@@ -91,10 +92,9 @@ def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
     Raises:
         FileExistsError: it holds the experiment, the working or home folder, or a file that is to be put into it.
     """
-    inside = folder.resolve()
-    kept = [run.path, os.getcwd(), os.path.expanduser("~"), *files.copy_, *files.symlink, *files.configure]
-    for path in kept:
-        if inside == Path(path).resolve() or inside in Path(path).resolve().parents:
+    inside = os.path.realpath(folder)
+    for path in (run.path, os.getcwd(), os.path.expanduser("~"), *files.copy_, *files.symlink, *files.configure):
+        if f"{_real(path)}/".startswith(f"{inside}/"):
             raise FileExistsError(
                 f"overwrite=True would delete {folder} with {path} in it; give the entity another path"
             )
@@ -102,6 +102,11 @@ def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
         folder.unlink()
     else:
         shutil.rmtree(folder)
+
+
+@lru_cache(maxsize=256)
+def _real(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def _clear_stale(entity: EntityRecord, run: RunRecord) -> None:
