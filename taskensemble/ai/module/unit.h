@@ -1,0 +1,56 @@
+/* Units: what goes to a worker in one piece, as frames, and the results that come back. */
+#ifndef TASKENSEMBLE_AI_UNIT_H
+#define TASKENSEMBLE_AI_UNIT_H
+
+#include <stdint.h>
+
+#include "bytes.h"
+#include "queue.h"
+#include "request.h"
+
+struct Worker;
+
+typedef enum ItemKind { ITEM_LOAD_MODEL = 1, ITEM_LOAD_SCRIPT = 2, ITEM_UNLOAD = 3, ITEM_RUN = 4, ITEM_QUIT = 5 } ItemKind;
+
+typedef struct Item {
+    ItemKind kind;
+    uint64_t version;
+    Asset *asset; /* owned; NULL for UNLOAD */
+    int first_job; /* RUN: its jobs in the unit; LOAD for a store: the job that waits for it */
+    int job_count;
+    int step; /* RUN: index of the step in the job's request */
+} Item;
+
+typedef struct Element {
+    const char *data;
+    size_t length;
+} Element;
+
+/* One at a time for each worker; the arrays are kept from unit to unit. */
+typedef struct Unit {
+    uint64_t id;
+    int active;
+    int64_t started_us;
+    Job **jobs;
+    int job_count;
+    int job_capacity;
+    Item *items;
+    int item_count;
+    int item_capacity;
+    Element *elements;
+    int element_count;
+    int element_capacity;
+    Bytes frame;
+} Unit;
+
+/* Fills the worker's unit from its lane's queues. Returns 0, and leaves the unit inactive, if nothing can run. */
+int unit_compose(struct Worker *worker);
+int unit_reply(RedisModuleCtx *ctx, const Unit *unit);
+/* Reads a result frame (arguments[0]; more arguments are its elements) and finishes the unit's jobs. Returns 0, with
+ * nothing changed, if it is malformed or not of this unit. */
+int unit_accept(struct Worker *worker, RedisModuleString **arguments, int count);
+/* The worker is gone: `hung` or dead. Jobs are put back to be tried alone, or fail. */
+void unit_lost(struct Worker *worker, int hung);
+void unit_free(Unit *unit);
+
+#endif

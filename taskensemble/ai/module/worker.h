@@ -1,0 +1,54 @@
+/* Inference workers and supervisors: who does the arithmetic. Their side of the talk is docs/inference-protocol.md. */
+#ifndef TASKENSEMBLE_AI_WORKER_H
+#define TASKENSEMBLE_AI_WORKER_H
+
+#include <stdint.h>
+
+#include "queue.h"
+#include "shm.h"
+#include "unit.h"
+
+typedef struct Worker {
+    uint64_t id;
+    int slot; /* bit in Asset.loaded */
+    Lane *lane;
+    uint64_t client;
+    int64_t pid;
+    char *version;
+    char *supervisor;              /* name, or NULL */
+    RedisModuleBlockedClient *bc;  /* its NEXT that waits; NULL while it works */
+    int idle;                      /* in the lane's list of idle workers */
+    int shared_memory;
+    Segment segment;
+    Unit unit;
+    uint64_t *forget; /* versions to unload, told with the next unit */
+    int forget_count;
+    int forget_capacity;
+    int64_t units;
+    struct Worker *idle_next;
+    struct Worker *next;
+} Worker;
+
+/* AI._WORKER verb ... */
+int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+Worker *worker_first(void);
+/* Puts a unit together for a worker that waits and wakes it. Returns 0 if there is nothing for it to do. */
+int worker_dispatch(Worker *worker);
+/* Sees to it that a worker for this lane comes, or fails what waits where none can come. */
+void lane_want_worker(Lane *lane);
+/* Whether a worker is there or could be started. */
+int lane_can_serve(const Lane *lane);
+/* What a store is answered when it is not: the original's text. */
+const char *lane_refusal(const Lane *lane);
+/* Workers that hold this asset are told to forget it. */
+void workers_forget(const Asset *asset);
+/* The version text of the last worker of this backend, or NULL if there never was one. */
+const char *backend_version(Backend backend);
+/* A client of the server has gone. */
+void workers_client_gone(uint64_t client);
+/* Ten times a second: overdue units, overdue starts, lanes nobody serves, idle memory. */
+void workers_tick(void);
+int64_t module_started_ms(void);
+
+#endif
