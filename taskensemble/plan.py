@@ -486,6 +486,7 @@ def _resources(resources: Resources, command: CommandRecord) -> ResourcesRecord:
         cpus = tasks * (command.cpus_per_task or 1)
     return ResourcesRecord(
         cpus=cpus,
+        nodes=command.nodes or 1,
         gpus=resources.gpus,
         memory_mb=resources.memory_mb,
         whole_node=resources.whole_node,

@@ -4,26 +4,43 @@ One worker serves an allocation of several nodes. It counts the CPUs and GPUs of
 of its own, and tells the run command about them:
 
     srun                  `--exact --nodelist=… --nodes=…`: Slurm gives the step cores that no other step has
-    mpirun, mpiexec       under Slurm the scheduler's own variables, cut down to the member's share (both Open Mpi and MPICH read
+    mpirun, mpiexec       under Slurm the scheduler's own variables, cut down to the member's share (both Open MPI and MPICH read
                           them); elsewhere `--host`; Open MPI is kept to the member's cores by hwloc_base_cpu_list
     PALS, aprun           `--hosts`, `--node-list`
     jsrun                 nothing: it places its resource sets itself
     no run command        under Slurm a step of one task, so that every node of the allocation is used
 
-Everything but `cancel_steps` and `mpi_flavour` is pure.
+Pure, but for what asks a program: `cancel_steps`, `job_is_ending`, `mpi_flavour`.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+import os
 import shutil
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from taskensemble.engine.allocation import AllocationNode, AllocationRecord, expand_hostlist
+from taskensemble.engine.allocation import AllocationNode, AllocationRecord, from_environment
 from taskensemble.engine.records import CommandRecord, ResourcesRecord
+from workers.slots import Slot
+
+VARIABLE = "TASKENSEMBLE_ALLOCATION"
+"""Set for a worker whose slots are its whole allocation."""
+
+_JOB_WISHES = tuple(
+    f"SLURM_{name}"
+    for name in (
+        *("NTASKS", "NPROCS", "NTASKS_PER_NODE", "CPUS_PER_TASK", "MEM_PER_NODE", "MEM_PER_CPU", "CPU_BIND", "EXACT"),
+        *("EXPORT_ENV", "DISTRIBUTION", "TRES_PER_TASK", "GPUS_PER_TASK", "GPUS_PER_NODE", "THREADS_PER_CORE"),
+    )
+)
+"""Variables of a job that `srun` would read as the wishes of a step."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +53,15 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Slot):
     """What a member holds of the allocation."""
 
-    shares: tuple[Share, ...]
+    shares: tuple[Share, ...] = ()
 
     @property
     def hosts(self) -> list[str]:
         """Names of its nodes."""
         return [share.node for share in self.shares]
-
-    @property
-    def cpus(self) -> int:
-        """CPUs in all."""
-        return sum(len(share.cpus) for share in self.shares)
 
 
 @dataclass
@@ -66,136 +78,156 @@ class _Free:
 
 
 class AllocationSlots:
-    """The slots of an allocation. Members take a placement and give it back; not thread-safe."""
+    """The slots of an allocation, with the methods of `workers.slots.Node`."""
 
-    def __init__(self, allocation: AllocationRecord, reserved: Iterable[str] = ()) -> None:
+    def __init__(self, allocation: AllocationRecord, tags: tuple[str, ...] = (), reserved: Iterable[str] = ()) -> None:
         self.allocation = allocation
+        self.tags = tags
+        self.memory_mb = allocation.memory_mb
         self._reserved = set(reserved)
-        self._fractions: dict[Placement, float] = {}
+        self._order = [node.name for node in allocation.nodes]
         self._nodes = {
             node.name: _Free(node, set(range(node.cpus)), dict.fromkeys(range(node.gpus), 1.0))
             for node in allocation.nodes
         }
 
     @property
-    def total(self) -> int:
-        """CPUs that members can hold."""
-        return sum(node.node.cpus for node in self._open(set()))
+    def cpus(self) -> tuple[int, ...]:
+        """One number for each CPU that members can hold."""
+        return tuple(range(sum(node.node.cpus for node in self._open())))
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Names of the GPUs that members can hold."""
+        return tuple(f"{node.node.name}:{gpu}" for node in self._open() for gpu in node.gpus)
 
     @property
     def free(self) -> int:
-        """CPUs that nobody holds."""
-        return sum(len(node.cpus) for node in self._open(set()))
+        """CPUs that no member holds."""
+        return sum(len(node.cpus) for node in self._open())
 
     @property
-    def gpus(self) -> int:
-        """GPUs that members can hold."""
-        return sum(node.node.gpus for node in self._open(set()))
+    def idle(self) -> bool:
+        """Whether no member holds anything."""
+        return all(node.idle for node in self._nodes.values())
 
     def reserve(self, nodes: Iterable[str]) -> None:
         """Keep members off these nodes from now on (a database runs there), and off no others."""
         self._reserved = set(nodes)
 
-    def impossible(self, command: CommandRecord, resources: ResourcesRecord) -> str:
-        """Why a member could never run here; empty: it could."""
-        empty = AllocationSlots(self.allocation, self._reserved)
-        if empty.take(command, resources) is not None:
-            return ""
-        wanted = f"{command.nodes or 1} node(s) with {resources.cpus} CPUs"
-        if resources.gpus:
-            wanted += f" and {resources.gpus:g} GPUs"
-        largest = max((node.node.cpus for node in self._open(set())), default=0)
-        return (
-            f"wants {wanted}; the allocation {self.allocation.job_id} has {len(self._open(set()))} nodes for members, "
-            f"the largest with {largest} CPUs"
-        )
+    def could_ever(self, wanted: ResourcesRecord) -> bool:
+        """Whether an idle allocation has what is wanted."""
+        if not set(wanted.tags) <= set(self.tags):
+            return False
+        return AllocationSlots(self.allocation, self.tags, self._reserved).allocate(wanted) is not None
 
-    def take(self, command: CommandRecord, resources: ResourcesRecord) -> Placement | None:
-        """Nodes and CPUs for a member; None: not now."""
-        nodes = self._open(hosts_asked(command))
-        excluded = hosts_excluded(command)
-        candidates = [node for node in nodes if node.node.name not in excluded]
-        placement = self._place(candidates, command, resources)
-        if placement is None:
+    def fits(self, wanted: ResourcesRecord) -> int:
+        """How many members of this kind would find a place now."""
+        if wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus:
+            room = sum(len(node.cpus) // max(1, wanted.cpus) for node in self._open())
+            if room:
+                return room
+        taken = []
+        while (placement := self.allocate(wanted)) is not None:
+            taken.append(placement)
+        for placement in taken:
+            self.release(placement)
+        return len(taken)
+
+    def allocate(self, wanted: ResourcesRecord) -> Placement | None:
+        """Takes nodes and CPUs for a member; None when there is no room now."""
+        if not set(wanted.tags) <= set(self.tags):
             return None
-        for share in placement.shares:
+        shares = self._choose(wanted)
+        if shares is None:
+            return None
+        fraction = _fraction(wanted)
+        for share in shares:
             free = self._nodes[share.node]
             free.cpus -= set(share.cpus)
             for gpu in share.gpus:
-                free.gpus[gpu] -= _gpu_fraction(resources)
-        self._fractions[placement] = _gpu_fraction(resources)
-        return placement
+                free.gpus[gpu] -= fraction
+        names = tuple((f"{share.node}:{gpu}", fraction) for share in shares for gpu in share.gpus)
+        return Placement(shares[0].cpus, names, wanted.memory_mb, wanted.whole_node, tuple(shares))
 
-    def give(self, placement: Placement) -> None:
-        """Take back what a member held."""
-        fraction = self._fractions.pop(placement)
-        for share in placement.shares:
+    def release(self, slot: Slot) -> None:
+        """Gives a placement back."""
+        assert isinstance(slot, Placement)
+        fractions = dict(slot.gpus)
+        for share in slot.shares:
             free = self._nodes[share.node]
             free.cpus |= set(share.cpus)
             for gpu in share.gpus:
-                free.gpus[gpu] = min(1.0, free.gpus[gpu] + fraction)
+                free.gpus[gpu] = min(1.0, free.gpus[gpu] + fractions[f"{share.node}:{gpu}"])
 
-    def _open(self, asked: set[str]) -> list[_Free]:
-        return [
-            node for name, node in self._nodes.items() if name not in self._reserved and (not asked or name in asked)
-        ]
+    def _open(self) -> list[_Free]:
+        return [node for name, node in self._nodes.items() if name not in self._reserved]
 
-    def _place(
-        self, candidates: Sequence[_Free], command: CommandRecord, resources: ResourcesRecord
-    ) -> Placement | None:
-        count = command.nodes or max(1, len(hosts_asked(command)))
+    def _choose(self, wanted: ResourcesRecord) -> list[Share] | None:
+        candidates = self._open()
         largest = max((node.node.cpus for node in candidates), default=0)
-        if command.nodes is None and count == 1 and resources.cpus > largest and not resources.whole_node:
-            return _spread(candidates, resources.cpus, command.cpus_per_task or 1)
-        fitting = [node for node in candidates if _fits(node, resources)]
-        if len(fitting) < count:
+        if wanted.nodes == 1 and wanted.cpus > largest and not wanted.whole_node:
+            return _spread(candidates, wanted.cpus)
+        fitting = [node for node in candidates if _fits(node, wanted)]
+        if len(fitting) < wanted.nodes:
             return None
         # The fullest nodes first: empty ones stay whole for members that want whole nodes.
         fitting.sort(key=lambda node: len(node.cpus))
-        chosen = fitting[:count]
-        order = [node.name for node in self.allocation.nodes]
-        chosen.sort(key=lambda node: order.index(node.node.name))
-        return Placement(tuple(_share(node, resources) for node in chosen))
+        chosen = sorted(fitting[: wanted.nodes], key=lambda node: self._order.index(node.node.name))
+        return [_share(node, wanted) for node in chosen]
+
+
+def of_environment(environment: Mapping[str, str], tags: tuple[str, ...] = ()) -> AllocationSlots | None:
+    """The slots of a worker with this environment; None: it is a node's worker.
+
+    Raises:
+        AllocationError: the scheduler's variables cannot be read.
+    """
+    allocation = from_environment(environment) if environment.get(VARIABLE) else None
+    return None if allocation is None else AllocationSlots(allocation, tags)
+
+
+def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An allocation's environment without what `srun` would take for a member's own wishes."""
+    return {name: value for name, value in environment.items() if name not in _JOB_WISHES and name != VARIABLE}
 
 
 def launch_line(
     command: CommandRecord,
-    args: Sequence[str],
-    resources: ResourcesRecord,
+    argv: Sequence[str],
     placement: Placement,
     allocation: AllocationRecord,
     *,
     attempt_id: str,
-    exported: Sequence[str] = (),
+    exported: Iterable[str] = (),
     node_cpus: Sequence[int] = (),
-) -> tuple[list[str], dict[str, str | None]]:
-    """The command line that runs a member on its placement, and what changes in its environment (None: removed).
+) -> tuple[list[str], dict[str, str]]:
+    """The command line that runs a member on its placement, and what that adds to its environment.
 
     Parameters:
-        args: the member's own arguments.
+        command: of the member's template.
+        argv: the member's command line without a placement.
         attempt_id: names the scheduler's step, so that `cancel_steps` finds it.
         exported: variables that ranks on other nodes need.
         node_cpus: numbers of the CPUs that the job has on this node; fewer than it counts: nothing is bound.
     """
-    program = [*command.head, *args, *command.tail]
+    first, *rest = argv
     slurm = allocation.scheduler == "slurm"
-    if command.launcher == "srun" or (slurm and not command.launcher):
-        options = _srun_options(command, resources, placement, allocation, attempt_id)
-        if command.launcher != "srun":
-            return ["srun", *options, *program], _srun_environment()
-        return [program[0], *options, *program[1:]], _srun_environment()
+    if command.launcher == "srun":
+        return [first, *_srun_options(command, placement, allocation, attempt_id), *rest], {}
+    if slurm and not command.launcher:
+        return ["srun", *_srun_options(command, placement, allocation, attempt_id), *argv], {}
     if command.launcher in ("mpirun", "mpiexec", "orterun"):
         options, environment = _mpi(command, placement, slurm=slurm, exported=exported)
-        environment |= core_environment(_cores(placement, node_cpus))
-        return [program[0], *options, *program[1:]], environment
-    if command.launcher == "palsmpiexec" and "--hosts" not in command.head:
-        return [program[0], "--hosts", ",".join(placement.hosts), *program[1:]], {}
+        return [first, *options, *rest], environment | core_environment(_cores(placement, node_cpus))
+    if command.launcher == "palsmpiexec" and not _given(command.head, "--hosts"):
+        return [first, "--hosts", ",".join(placement.hosts), *rest], {}
     if command.launcher == "aprun" and not _given(command.head, "--node-list", "-L"):
-        return [program[0], f"--node-list={','.join(placement.hosts)}", *program[1:]], {}
-    return program, {}
+        return [first, f"--node-list={','.join(placement.hosts)}", *rest], {}
+    return list(argv), {}
 
 
-def core_environment(cpus: Sequence[int]) -> dict[str, str | None]:
+def core_environment(cpus: Sequence[int]) -> dict[str, str]:
     """Variables that keep Open MPI's ranks to these CPUs: it binds by the node's topology, not by the affinity it inherits."""
     if not cpus:
         return {"OMPI_MCA_hwloc_base_binding_policy": "none", "PRTE_MCA_hwloc_default_binding_policy": "none"}
@@ -205,22 +237,10 @@ def core_environment(cpus: Sequence[int]) -> dict[str, str | None]:
 
 def cancel_steps(job_id: str, attempt_id: str, environment: Mapping[str, str]) -> list[str]:
     """Cancel the steps of an attempt that its `srun` has left behind; their ids."""
-    squeue, scancel = (shutil.which(name, path=environment.get("PATH")) for name in ("squeue", "scancel"))
-    if not squeue or not scancel:
-        return []
-    listed = subprocess.run(
-        [squeue, "--steps", "--noheader", f"--jobs={job_id}", "--format=%i %j"],
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    steps = parse_steps(listed.stdout, attempt_id)
+    listed = _ask(environment, "squeue", "--steps", "--noheader", f"--jobs={job_id}", "--format=%i %j")
+    steps = parse_steps(listed, attempt_id)
     if steps:
-        subprocess.run(
-            [scancel, "--quiet", *steps], env=dict(environment), capture_output=True, timeout=60, check=False
-        )
+        _ask(environment, "scancel", "--quiet", *steps)
     return steps
 
 
@@ -230,128 +250,129 @@ def parse_steps(text: str, attempt_id: str) -> list[str]:
     return [row[0] for row in rows if len(row) == 2 and row[1].strip() == attempt_id]
 
 
-def hosts_asked(command: CommandRecord) -> set[str]:
-    """Nodes that the user's own options name."""
-    if command.launcher == "srun":
-        return set(expand_hostlist(_value(command.head, "--nodelist", "-w") or ""))
-    text = _value(command.head, "--host", "-hosts", "--hosts", "--node-list") or ""
-    return {host.partition(":")[0] for host in text.split(",") if host}
+def job_is_ending(job_id: str, environment: Mapping[str, str]) -> bool:
+    """Whether Slurm is ending the job: its steps die before its worker is told."""
+    state = _ask(environment, "squeue", "--noheader", f"--jobs={job_id}", "--format=%T").strip()
+    return state not in ("RUNNING", "CONFIGURING", "SUSPENDED")
 
 
-def hosts_excluded(command: CommandRecord) -> set[str]:
-    """Nodes that the user's own options leave out."""
-    text = _value(command.head, "--exclude", "-x") if command.launcher == "srun" else ""
-    return set(expand_hostlist(text or ""))
+@functools.lru_cache(maxsize=32)
+def mpi_flavour(launcher: str) -> str:
+    """Whose the MPI launcher at this path is: `mpich`, or `openmpi` when it does not say."""
+    if "hydra" in _ask(os.environ, launcher, "--version").lower():
+        return "mpich"
+    # Several Open MPI launchers that start at once race to make this folder, and the losers fail: keep it there.
+    with suppress(OSError):
+        base = Path(tempfile.gettempdir()) / f"ompi.{socket.gethostname().split('.')[0]}.{os.getuid()}"
+        base.mkdir(mode=0o700, exist_ok=True)
+        (base / "taskensemble").mkdir(exist_ok=True)
+    return "openmpi"
 
 
-def _fits(node: _Free, resources: ResourcesRecord) -> bool:
-    if resources.whole_node:
-        return node.idle and node.node.cpus >= resources.cpus and node.node.gpus >= resources.gpus
-    return len(node.cpus) >= resources.cpus and len(_gpus(node, resources)) >= _gpu_count(resources)
+def _ask(environment: Mapping[str, str], program: str, *arguments: str) -> str:
+    """What a program prints; empty when it is not there or does not answer in time."""
+    found = shutil.which(program, path=environment.get("PATH"))
+    if not found:
+        return ""
+    try:
+        return subprocess.run(
+            [found, *arguments], env=dict(environment), capture_output=True, text=True, timeout=30, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
-def _share(node: _Free, resources: ResourcesRecord) -> Share:
-    cpus = sorted(node.cpus)
-    gpus = _gpus(node, resources)
-    if not resources.whole_node:
-        cpus, gpus = cpus[: resources.cpus], gpus[: _gpu_count(resources)]
+def _fits(node: _Free, wanted: ResourcesRecord) -> bool:
+    if wanted.whole_node:
+        return node.idle and node.node.cpus >= wanted.cpus and node.node.gpus >= wanted.gpus
+    return len(node.cpus) >= wanted.cpus and len(_roomy_gpus(node, wanted)) >= _gpu_count(wanted)
+
+
+def _share(node: _Free, wanted: ResourcesRecord) -> Share:
+    cpus, gpus = sorted(node.cpus), _roomy_gpus(node, wanted)
+    if not wanted.whole_node:
+        cpus, gpus = cpus[: wanted.cpus], gpus[: _gpu_count(wanted)]
     return Share(node.node.name, tuple(cpus), tuple(gpus))
 
 
-def _spread(candidates: Sequence[_Free], cpus: int, unit: int) -> Placement | None:
-    """A placement over as few nodes as can be, each with a multiple of `unit` CPUs."""
+def _spread(candidates: Sequence[_Free], cpus: int) -> list[Share] | None:
+    """Shares of as few nodes as can be."""
     shares = []
     for node in sorted(candidates, key=lambda node: -len(node.cpus)):
-        part = min(cpus, len(node.cpus) // unit * unit)
+        part = min(cpus, len(node.cpus))
         if part:
             shares.append(Share(node.node.name, tuple(sorted(node.cpus)[:part])))
             cpus -= part
         if cpus == 0:
-            return Placement(tuple(shares))
+            return shares
     return None
 
 
-def _gpu_count(resources: ResourcesRecord) -> int:
-    return -int(-resources.gpus // 1)
+def _gpu_count(wanted: ResourcesRecord) -> int:
+    return -int(-wanted.gpus // 1)
 
 
-def _gpu_fraction(resources: ResourcesRecord) -> float:
-    return resources.gpus if 0 < resources.gpus < 1 else 1.0
+def _fraction(wanted: ResourcesRecord) -> float:
+    return wanted.gpus if 0 < wanted.gpus < 1 else 1.0
 
 
-def _gpus(node: _Free, resources: ResourcesRecord) -> list[int]:
+def _roomy_gpus(node: _Free, wanted: ResourcesRecord) -> list[int]:
     """GPUs of a node that have room, the fullest first."""
-    fraction = _gpu_fraction(resources)
+    fraction = _fraction(wanted)
     return sorted((gpu for gpu, left in node.gpus.items() if left >= fraction - 1e-9), key=lambda gpu: node.gpus[gpu])
 
 
 def _srun_options(
-    command: CommandRecord,
-    resources: ResourcesRecord,
-    placement: Placement,
-    allocation: AllocationRecord,
-    attempt_id: str,
+    command: CommandRecord, placement: Placement, allocation: AllocationRecord, attempt_id: str
 ) -> list[str]:
     head = command.head if command.launcher == "srun" else ()
-    options = ["--exact", f"--job-name={attempt_id}"]
+    name = f"--job-name={attempt_id}"
     if _given(head, "--jobid"):
-        return [options[1]]
-    tasks = command.tasks or (command.tasks_per_node or 1) * len(placement.shares)
+        return [name]
+    options = ["--exact", name]
     if not _given(head, "--nodelist", "-w"):
         options.append(f"--nodelist={','.join(placement.hosts)}")
     if not _given(head, "--nodes", "-N"):
         options.append(f"--nodes={len(placement.shares)}")
     if command.tail:
         return options
+    tasks = command.tasks or (command.tasks_per_node or 1) * len(placement.shares)
     if not _given(head, "--ntasks", "-n"):
         options.append(f"--ntasks={tasks}")
     if not _given(head, "--cpus-per-task", "-c"):
-        options.append(f"--cpus-per-task={max(1, placement.cpus // tasks)}")
+        held = sum(len(share.cpus) for share in placement.shares)
+        options.append(f"--cpus-per-task={max(1, held // tasks)}")
+    return [*options, *_srun_shares(head, placement, allocation)]
+
+
+def _srun_shares(head: Sequence[str], placement: Placement, allocation: AllocationRecord) -> list[str]:
+    """Memory and GPUs of a step: it takes its nodes' whole ones unless told otherwise, and the next step would wait for them."""
+    options = []
+    share = placement.shares[0]
     if allocation.memory_mb and not _given(head, "--mem", "--mem-per-cpu", "--mem-per-gpu"):
-        # A step takes its node's whole memory unless told otherwise, and the next step would wait for it.
-        share = placement.shares[0]
         node = next(node for node in allocation.nodes if node.name == share.node)
-        fair = allocation.memory_mb * len(share.cpus) // max(1, node.cpus)
-        options.append(f"--mem={resources.memory_mb or fair}M")
+        options.append(f"--mem={placement.memory_mb or allocation.memory_mb * len(share.cpus) // max(1, node.cpus)}M")
     if any(node.gpus for node in allocation.nodes) and not _given(head, "--gres", "--gpus", "--gpus-per-node", "-G"):
-        wanted = len(placement.shares[0].gpus)
-        options.append(f"--gres=gpu:{wanted}" if wanted else "--gres=none")
+        options.append(f"--gres=gpu:{len(share.gpus)}" if share.gpus else "--gres=none")
     return options
 
 
-def _srun_environment() -> dict[str, str | None]:
-    """What `srun` would otherwise read as the member's own wishes from the job's environment."""
-    names = (
-        "NTASKS",
-        "NPROCS",
-        "NTASKS_PER_NODE",
-        "CPUS_PER_TASK",
-        "TASKS_PER_NODE",
-        "MEM_PER_NODE",
-        "CPU_BIND",
-        "EXACT",
-    )
-    return {f"SLURM_{name}": None for name in (*names, "EXPORT_ENV", "DISTRIBUTION", "TRES_PER_TASK")}
-
-
 def _mpi(
-    command: CommandRecord, placement: Placement, *, slurm: bool, exported: Sequence[str]
-) -> tuple[list[str], dict[str, str | None]]:
+    command: CommandRecord, placement: Placement, *, slurm: bool, exported: Iterable[str]
+) -> tuple[list[str], dict[str, str]]:
     flavour = mpi_flavour(command.head[0])
-    tasks = [len(share.cpus) // (command.cpus_per_task or 1) or 1 for share in placement.shares]
+    tasks = [max(1, len(share.cpus) // (command.cpus_per_task or 1)) for share in placement.shares]
     options: list[str] = []
-    environment: dict[str, str | None] = {}
+    environment: dict[str, str] = {}
     if slurm:
-        counts = ",".join(map(str, tasks))
-        hosts = ",".join(placement.hosts)
+        counts, hosts = ",".join(map(str, tasks)), ",".join(placement.hosts)
         environment = {
             **{f"SLURM_{name}": hosts for name in ("NODELIST", "JOB_NODELIST")},
             **{f"SLURM_{name}": str(len(tasks)) for name in ("NNODES", "JOB_NUM_NODES")},
             **{f"SLURM_{name}": counts for name in ("TASKS_PER_NODE", "JOB_CPUS_PER_NODE")},
             **{f"SLURM_{name}": str(sum(tasks)) for name in ("NTASKS", "NPROCS")},
-            # The launcher's own daemons run as steps beside those of other members.
+            # The launcher's own daemons are steps, which must not wait for those of other members.
             "SLURM_OVERLAP": "1",
-            "SLURM_CPUS_PER_TASK": None,
             "SLURM_MEM_PER_NODE": "0",
         }
     elif not _given(command.head, "--host", "-hosts", "--hostfile", "-f"):
@@ -363,16 +384,6 @@ def _mpi(
     return options, environment
 
 
-@functools.lru_cache(maxsize=32)
-def mpi_flavour(launcher: str) -> str:
-    """Whose the MPI launcher at this path is: `mpich`, or `openmpi` when it does not say."""
-    try:
-        answer = subprocess.run([launcher, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return "openmpi"
-    return "mpich" if "hydra" in answer.lower() else "openmpi"
-
-
 def _cores(placement: Placement, node_cpus: Sequence[int]) -> list[int]:
     share = placement.shares[0]
     if any(other.cpus != share.cpus for other in placement.shares) or max(share.cpus, default=0) >= len(node_cpus):
@@ -382,14 +393,3 @@ def _cores(placement: Placement, node_cpus: Sequence[int]) -> list[int]:
 
 def _given(head: Sequence[str], *options: str) -> bool:
     return any(item == option or item.startswith(f"{option}=") for item in head for option in options)
-
-
-def _value(head: Sequence[str], *options: str) -> str | None:
-    """What an option of the run command was given, as one item or as two."""
-    for place, item in enumerate(head[:-1]):
-        if item in options:
-            return head[place + 1]
-        match = re.match(r"(--?[\w-]+)=(.*)", item)
-        if match and match[1] in options:
-            return match[2]
-    return None

@@ -84,8 +84,11 @@ class ResourcesRecord(Record):
     """The share of a node that a member holds while it runs."""
 
     cpus: int = 1
+    """On each of its nodes."""
+    nodes: int = 1
+    """Nodes of an allocation that it runs on; a worker of one node runs it whatever is said here."""
     gpus: float = 0.0
-    """Whole GPUs, or a fraction of one."""
+    """Whole GPUs, or a fraction of one; on each of its nodes."""
     memory_mb: int = 0
     """MiB; 0: not limited."""
     whole_node: bool = False
@@ -97,6 +100,8 @@ class ResourcesRecord(Record):
         """Name of the class: members of one class wait in one queue."""
         gpus = f"{self.gpus:g}".replace(".", "_")
         parts = [f"c{self.cpus}"]
+        if self.nodes > 1:
+            parts.append(f"n{self.nodes}")
         if self.gpus:
             parts.append(f"g{gpus}")
         if self.memory_mb:
