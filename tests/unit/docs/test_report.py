@@ -35,7 +35,8 @@ def facts() -> Facts:
     members[3]["state"] = "Failed"
     members.append(row(12, None, None, State.CANCELLED))
     status = RunStatus(
-        run_id="plate-1", experiment="plate", state=State.COMPLETED, size=13, queued=0, running=0, completed=11, failed=1, cancelled=1,
+        run_id="plate-1", experiment="plate", state=State.COMPLETED, size=13,
+        queued=0, running=0, completed=11, failed=1, cancelled=1,
         created=99.0, started=100.0, ended=106.0,
     )  # fmt: skip
     failure = {
