@@ -210,3 +210,23 @@ def _numbers(text: str, part: str) -> Iterator[str]:
         if not first.isdigit() or (dash and not last.isdigit()):
             raise AllocationError(f"{part!r} is not a host list: {piece!r} is no number and no range")
         yield from (f"{number:0{len(first)}d}" for number in range(int(first), int(last or first) + 1))
+
+
+class BatchRecord(Record):
+    """A batch job as its settings render it."""
+
+    scheduler: Scheduler
+    submit: str
+    """The command that submits."""
+    headers: tuple[str, ...]
+    """First lines of the script; `{name}`, `{output}` and `{error}` stand for the job's name and its output files."""
+    preamble: tuple[str, ...] = ()
+    requeue: int = 0
+    """How many further jobs are asked for when one ends before its work does."""
+
+    def script(self, name: str, output: str, error: str, body: tuple[str, ...]) -> str:
+        """The whole script: headers, preamble, then `body`."""
+        filled = [
+            line.replace("{name}", name).replace("{output}", output).replace("{error}", error) for line in self.headers
+        ]
+        return "\n".join([*filled, "", *self.preamble, "", *body, ""])

@@ -255,14 +255,14 @@ operations.release = function()
 end
 
 -- claim <schema> <worker> <node> then for each member: <index> <entity> <token>
--- -> for each member: answer, attempt, member's JSON. Answers: 'claimed', 'armed' (together: wait for the order to go),
+-- -> for each member: answer, attempt, failures before it, member's JSON. Answers: 'claimed', 'armed' (together: wait for the order to go),
 --    'cancelled', 'taken', 'done', 'later' (its retry is not due, or the entity is not released), 'schema', 'gone'.
 operations.claim = function()
     local run = call('HMGET', RUN, 'state', 'schema', 'cancel')
     local answers = {}
     for at = 5, #ARGV, 3 do
         local index, entity, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-        local answer, number, member = nil, 0, ''
+        local answer, number, failures, member = nil, 0, 0, ''
         local key = entity_key(entity)
         local fields = call('HMGET', key, 'first', 'size', 'cancel', 'together', 'state')
         if not run[1] or not fields[1] then
@@ -282,7 +282,7 @@ operations.claim = function()
                 answer = 'later'
             else
                 local attempt = attempt_of(index)
-                number = attempt.a
+                number, failures = attempt.a, attempt.f
                 if state == 'r' or state == 'a' then
                     answer = attempt.t == token and (state == 'r' and 'claimed' or 'armed') or 'taken'
                 else
@@ -324,6 +324,7 @@ operations.claim = function()
         end
         answers[#answers + 1] = answer
         answers[#answers + 1] = number
+        answers[#answers + 1] = failures
         answers[#answers + 1] = member
     end
     return answers

@@ -77,6 +77,8 @@ class Claim:
 
     answer: str
     attempt: int
+    failures: int
+    """How many attempts have failed before; lost ones do not count."""
     member: str
     """JSON of the MemberRecord; empty unless the answer is `claimed` or `armed`."""
 
@@ -232,6 +234,26 @@ class Store:
             texts = self._redis.hmget(run_key(run_id)[:-3] + "members", fields)
             records.extend(MemberRecord.model_validate_json(text) for text in texts if text is not None)
         return records
+
+    def member_heads(self, run_id: str, start: int, stop: int) -> Iterator[tuple[int, int, str]]:
+        """Index, template and name of members `start` to `stop`: what their messages need, read without validation."""
+        texts = self._redis.hmget(run_key(run_id)[:-3] + "members", [str(index) for index in range(start, stop)])
+        for text in texts:
+            if text is not None:
+                fields = json.loads(text)
+                yield fields["index"], fields["template"], fields["name"]
+
+    def held_by(self, run_id: str, token_prefix: str) -> list[tuple[int, str]]:
+        """Index and lease counter of the attempts whose token begins so."""
+        leases = self.leases(run_id)
+        if not leases:
+            return []
+        indexes = list(leases)
+        texts = self._redis.hmget(run_key(run_id)[:-3] + "attempts", [str(index) for index in indexes])
+        pairs = zip(indexes, texts, strict=True)
+        return [
+            (i, leases[i]) for i, text in pairs if text and str(json.loads(text).get("t", "")).startswith(token_prefix)
+        ]
 
     def asset(self, run_id: str, digest: str) -> bytes | None:
         """Bytes of an ML asset of a run; None when the store does not have them."""
@@ -480,6 +502,37 @@ class Store:
         """Members whose retry is due: publish them now."""
         return [int(index) for index in self.call(run_id, "due")]
 
+    def delayed(self, run_id: str) -> set[int]:
+        """Members that wait for a retry that is not due."""
+        return {int(index) for index in self._redis.zrange(run_key(run_id)[:-3] + "delayed", 0, -1)}
+
+    def queued(self, run_id: str, first: int, size: int) -> list[int]:
+        """Which of `size` members from `first` on are queued."""
+        letters = cast(bytes, self._redis.getrange(run_key(run_id)[:-3] + "state", first, first + size - 1))
+        return [first + offset for offset, letter in enumerate(letters) if letter == ord("q")]
+
+    def setup_state(self, run_id: str) -> tuple[str, str]:
+        """Token of the worker that sets a run up (empty: none does), and its counter."""
+        token, beat = self._redis.hmget(run_key(run_id), ["setup", "setup_beat"])
+        return _text(token), _text(beat)
+
+    def server_id(self) -> str:
+        """Changes when the store's server is started again."""
+        return str(cast("dict[str, Any]", self._redis.info("server"))["run_id"])
+
+    def take_lock(self, name: str, owner: str, seconds: float) -> bool:
+        """Takes a lock, or keeps it; False: somebody else has it."""
+        if self._redis.set(name, owner, nx=True, px=int(seconds * 1000)):
+            return True
+        if _text(self._redis.get(name)) != owner:
+            return False
+        return bool(self._redis.pexpire(name, int(seconds * 1000)))
+
+    def drop_lock(self, name: str, owner: str) -> None:
+        """Gives a lock back."""
+        if _text(self._redis.get(name)) == owner:
+            self._redis.delete(name)
+
     def leases(self, run_id: str) -> dict[int, str]:
         """The lease counters of a run's running members."""
         return {
@@ -516,7 +569,8 @@ def read_run(text: bytes | str, schema: bytes | str | None) -> RunRecord:
 
 def read_claims(answer: Sequence[Any]) -> list[Claim]:
     """The answers of the claim operation."""
-    return [Claim(_text(answer[at]), int(answer[at + 1]), _text(answer[at + 2])) for at in range(0, len(answer), 3)]
+    fours = (answer[at : at + 4] for at in range(0, len(answer), 4))
+    return [Claim(_text(word), int(number), int(failures), _text(member)) for word, number, failures, member in fours]
 
 
 def _attempt(index: int, letter: str, text: bytes | str | None) -> AttemptRecord:

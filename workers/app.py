@@ -1,0 +1,181 @@
+"""A worker: the Celery app, its settings, and the program `python -P -m workers.app`.
+
+The addresses come from TASKENSEMBLE_BROKER_URL and TASKENSEMBLE_STORE_URL (the broker's, when that is a Redis), never from argv.
+SIGTERM lets running members end within `--drain` seconds and gives the others back; a second one gives them back at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import socket
+import sys
+import uuid
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from taskensemble.engine import messages, urls
+from taskensemble.engine.records import WorkerRecord
+from taskensemble.engine.store import Store
+from workers import process, reaper, transport
+from workers.completion import completion
+from workers.members import Members
+from workers.setup import setup
+from workers.slots import Node
+
+logger = logging.getLogger("taskensemble.worker")
+
+
+def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Celery:
+    """The Celery app of a worker: three tasks, JSON only, no results."""
+    app = Celery("taskensemble", broker=urls.celery_url(broker_url), set_as_current=True)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_queues=[Queue(messages.SERVICE_QUEUE, Exchange(""), routing_key=messages.SERVICE_QUEUE, durable=True)],
+        task_default_queue=messages.SERVICE_QUEUE,
+        task_default_exchange="",
+        task_default_routing_key=messages.SERVICE_QUEUE,
+        worker_consumer="workers.consumer:Consumer",
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
+        worker_disable_rate_limits=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=4.0,
+        broker_transport_options={"socket_connect_timeout": 4.0, "socket_keepalive": True},
+        event_queue_expires=60,
+        result_backend="taskensemble.engine.backend:RecordBackend",
+    )
+    app.members = members
+    app.drain_limit = drain_limit
+    return app
+
+
+def register_tasks(app: Celery, store: Store, publisher: messages.Publisher, lease: float) -> None:
+    """The three tasks. A member never comes here: the pool gives its request to `Members`."""
+
+    @app.task(name=messages.SETUP)  # type: ignore[untyped-decorator]
+    def setup_task(run_id: str) -> str:
+        return setup(store, publisher, run_id, uuid.uuid4().hex, lease)
+
+    @app.task(name=messages.COMPLETION)  # type: ignore[untyped-decorator]
+    def completion_task(run_id: str, entity: int) -> str:
+        return completion(store, publisher, run_id, entity)
+
+    @app.task(name=messages.MEMBER)  # type: ignore[untyped-decorator]
+    def member_task(run_id: str, index: int, entity: int) -> None:
+        raise NotImplementedError(f"member {index} of {run_id}: members run in the pool of `taskensemble worker` only")
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line of a worker."""
+    parser = argparse.ArgumentParser(
+        prog="taskensemble worker", description="Run members of ensembles on this machine."
+    )
+    parser.add_argument(
+        "--slots", type=int, default=None, help="members of one CPU at a time (default: as many as CPUs)"
+    )
+    parser.add_argument("--gpus", default=None, help="GPUs to give to members, as in CUDA_VISIBLE_DEVICES: 0,1")
+    parser.add_argument(
+        "--memory", type=int, default=0, metavar="MiB", help="memory to give to members (default: not counted)"
+    )
+    parser.add_argument("--tag", action="append", default=[], help="what members may ask for by name; may be repeated")
+    parser.add_argument("--queue", default="", help="serve this batch queue alone")
+    parser.add_argument("--name", default=None, help="name of the worker, unique in the control plane")
+    parser.add_argument(
+        "--lease", type=float, default=180.0, help="seconds without a sign of life after which members run elsewhere"
+    )
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
+    parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
+    options = parser.parse_args(argv)
+    if options.slots is not None and options.slots < 1:
+        parser.error(f"--slots {options.slots}: a worker needs at least one slot")
+    if options.lease < 1:
+        parser.error(f"--lease {options.lease:g}: give at least 1 second")
+    return options
+
+
+def make_node(options: argparse.Namespace) -> tuple[Node, bool]:
+    """What this worker gives to members, and whether its CPU numbers are real and its own."""
+    usable = sorted(os.sched_getaffinity(0))
+    slots = options.slots or len(usable)
+    pinned = process.lock_cpus(usable, slots)
+    gpus = options.gpus if options.gpus is not None else os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    listed = tuple(gpu for gpu in gpus.split(",") if gpu.strip() and gpu.strip() != "-1")
+    return Node(tuple(pinned or range(slots)), listed, options.memory, tuple(options.tag)), bool(pinned)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a worker until it is told to end."""
+    options = arguments(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    broker_url = os.environ.get("TASKENSEMBLE_BROKER_URL", "")
+    store_url = os.environ.get("TASKENSEMBLE_STORE_URL") or broker_url
+    if not broker_url:
+        print(
+            "TASKENSEMBLE_BROKER_URL is not set: give the broker's URL, e.g. redis://:password@host:6379/0",
+            file=sys.stderr,
+        )
+        return 2
+    if not urls.is_redis(store_url):
+        print(
+            "TASKENSEMBLE_STORE_URL is not set: records need a Redis or Valkey server beside this broker",
+            file=sys.stderr,
+        )
+        return 2
+    process.become_subreaper()
+    transport.install()
+    node, pinned = make_node(options)
+    worker = WorkerRecord(
+        name=options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        boot=reaper.boot_id(),
+        pid_start=reaper.start_time(os.getpid()),
+        slots=len(node.cpus),
+        free=len(node.cpus),
+        gpus=node.gpus,
+        memory_mb=node.memory_mb,
+        tags=node.tags,
+        queue=options.queue,
+        lease=options.lease,
+    )
+    members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, lease=options.lease)
+    app = make_app(broker_url, members, options.drain)
+    store, publisher = Store(store_url), messages.Publisher(broker_url)
+    register_tasks(app, store, publisher, options.lease)
+    duty = reaper.Reaper(worker, broker_url, store_url, options.lease)
+    duty.start()
+    from workers.pool import MemberPool
+
+    controller: Any = app.Worker(
+        hostname=f"{worker.name}@{worker.host}",
+        pool_cls=MemberPool,
+        concurrency=len(node.cpus),
+        loglevel=options.log_level.upper(),
+        task_events=True,
+        without_gossip=True,
+        without_mingle=True,
+        heartbeat_interval=5,
+        quiet=True,
+        optimization="fair",
+    )
+    controller.start()
+    duty.stop()
+    duty.join(5)
+    store.close()
+    publisher.close()
+    return int(controller.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Celery's consumer, with two differences: queues come and go with runs, and members go on while the broker is away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+from kombu import Exchange, Queue
+
+from taskensemble.engine import urls
+from workers.members import Members
+from workers.transport import Channel
+
+logger = logging.getLogger("taskensemble.worker")
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    """The consumer of the workers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.members: Members = self.app.members
+        self.members.on_queues = self._follow_queues
+        self.members.on_room = self._offer_room
+        Channel.plan = staticmethod(self.members.plan)
+        self._room_offered = True
+
+    def on_ready(self) -> None:
+        """The consumer is connected."""
+        super().on_ready()
+        self._follow_queues()
+        self.members.read_queues()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connects, for as long as it takes; members are served meanwhile."""
+        pause = 0.1
+        while True:
+            try:
+                conn.connect()
+                return conn
+            except conn.connection_errors as error:
+                logger.warning("The broker %s cannot be reached: %s", urls.without_password(conn.as_uri()), error)
+            until = time.monotonic() + pause
+            while (left := until - time.monotonic()) > 0:
+                maybe_shutdown()
+                self.members.step(min(left, 0.2))
+            pause = min(2.0, pause * 2)
+
+    def _follow_queues(self) -> None:
+        """Subscribes to the queues of runs that have begun, leaves those of runs that have ended."""
+        if not self.task_consumer:
+            return
+        wanted = set(self.members.queues)
+        known = {queue for queue in self.app.amqp.queues.consume_from if queue.startswith("te.run.")}
+        for name in known - wanted:
+            self.cancel_task_queue(name)
+            self.app.amqp.queues.pop(name, None)
+        for name in wanted - known:
+            self.app.amqp.queues.add(Queue(name, Exchange(""), routing_key=name, durable=True))
+            self.add_task_queue(name)
+        if wanted - known:
+            self._offer_room()
+
+    def _offer_room(self) -> None:
+        """Ends a wait for messages that leaves out queues whose members would find room now."""
+        if self.task_consumer and isinstance(channel := self.task_consumer.channel, Channel):
+            wanted = self.members.wanted()
+            if wanted and channel.waits_for(wanted):
+                channel.unblock()

@@ -1,0 +1,271 @@
+"""The worker's line to the record store: pipelined, without waiting, on the event loop.
+
+Operations are collected and written together; their answers come back to callbacks. Every operation of store.lua may be repeated,
+so after a broken connection all unanswered ones are sent again. A second connection listens to the control channel.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from taskensemble.engine import urls
+from taskensemble.engine.store import CONTROL_CHANNEL, SCRIPT, run_key
+
+logger = logging.getLogger("taskensemble.worker")
+
+Callback = Callable[[Any], None]
+_PASSING = (b"LOADING", b"BUSY", b"TRYAGAIN", b"CLUSTERDOWN", b"MASTERDOWN", b"NOSCRIPT")
+
+
+class ReplyError(Exception):
+    """An error reply of the server."""
+
+
+class _Incomplete(Exception):
+    pass
+
+
+def pack(*parts: Any) -> bytes:
+    """A command in the server's protocol."""
+    out = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        text = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        out.append(b"$%d\r\n%s\r\n" % (len(text), text))
+    return b"".join(out)
+
+
+def _parse(data: bytearray, at: int) -> tuple[Any, int]:
+    end = data.find(b"\r\n", at)
+    if end < 0:
+        raise _Incomplete
+    kind, line = data[at], bytes(data[at + 1 : end])
+    at = end + 2
+    if kind == 0x24:  # $
+        length = int(line)
+        if length < 0:
+            return None, at
+        if len(data) < at + length + 2:
+            raise _Incomplete
+        return bytes(data[at : at + length]), at + length + 2
+    if kind == 0x3A:  # :
+        return int(line), at
+    if kind == 0x2A:  # *
+        count = int(line)
+        if count < 0:
+            return None, at
+        items = []
+        for _ in range(count):
+            item, at = _parse(data, at)
+            items.append(item)
+        return items, at
+    if kind == 0x2D:  # -
+        return ReplyError(line.decode("utf-8", "replace")), at
+    return line, at
+
+
+class Wire:
+    """One connection: opened with redis-py (authentication, TLS, sockets), then read and written without blocking."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = redis.ConnectionPool.from_url(
+            urls.redis_url(url), protocol=2, socket_connect_timeout=3.0, socket_timeout=5.0, health_check_interval=0
+        )
+        self._connection: Any = None
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self.retry_at = 0.0
+        self._pause = 0.1
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 while there is no connection."""
+        return self._connection._sock.fileno() if self._connection is not None else -1
+
+    def connect(self, *commands: Sequence[Any]) -> list[Any] | None:
+        """Opens the connection and runs commands on it; their answers, or None when it cannot be opened now."""
+        if time.monotonic() < self.retry_at:
+            return None
+        connection: Any = self._pool.make_connection()
+        try:
+            connection.connect()
+            answers = []
+            for command in commands:
+                connection.send_command(*command)
+                answers.append(connection.read_response())
+            connection._sock.setblocking(False)
+        except (redis.RedisError, OSError) as error:
+            connection.disconnect()
+            self.retry_at = time.monotonic() + self._pause
+            if self._pause == 0.1:
+                logger.warning("The record store cannot be reached, trying again: %s", error)
+            self._pause = min(2.0, self._pause * 2)
+            return None
+        self._pause = 0.1
+        self._connection = connection
+        self._incoming.clear()
+        self._outgoing.clear()
+        return answers
+
+    def drop(self) -> None:
+        """Closes the connection; the next `connect` is allowed soon."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+            self.retry_at = time.monotonic() + self._pause
+
+    def write(self, data: bytes) -> None:
+        """Sends, and keeps what does not go out now.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        self._outgoing += data
+        while self._outgoing:
+            try:
+                sent = self._connection._sock.send(self._outgoing)
+            except (BlockingIOError, InterruptedError):
+                return
+            del self._outgoing[:sent]
+
+    def read(self) -> list[Any]:
+        """Complete answers that have arrived.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        while True:
+            try:
+                part = self._connection._sock.recv(262144)
+            except (BlockingIOError, InterruptedError):
+                break
+            if not part:
+                raise ConnectionResetError("the server closed the connection")
+            self._incoming += part
+            if len(part) < 262144:
+                break
+        answers, at = [], 0
+        try:
+            while at < len(self._incoming):
+                answer, at = _parse(self._incoming, at)
+                answers.append(answer)
+        except _Incomplete:
+            pass
+        del self._incoming[:at]
+        return answers
+
+
+class Link:
+    """Operations on the record store, and orders from it.
+
+    Arguments:
+        url: of the record store.
+        on_order: called with each order of the control channel.
+        on_open: called when the control channel has been opened (again): orders may have been missed.
+    """
+
+    def __init__(self, url: str, on_order: Callable[[dict[str, Any]], None], on_open: Callable[[], None]) -> None:
+        self._wire = Wire(url)
+        self._orders = Wire(url)
+        self._on_order = on_order
+        self._on_open = on_open
+        self._sha = b""
+        self._waiting: deque[tuple[tuple[Any, ...], Callback | None]] = deque()
+        self._sent: deque[tuple[tuple[Any, ...], Callback | None]] = deque()
+        self._not_before = 0.0
+
+    @property
+    def unanswered(self) -> int:
+        """Operations whose answer has not come."""
+        return len(self._waiting) + len(self._sent)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the store could be reached at the last look."""
+        return self._wire.connected
+
+    def call(self, run_id: str, operation: str, arguments: Sequence[Any], callback: Callback | None = None) -> None:
+        """An operation of store.lua; the callback gets its answer, or an Exception."""
+        self._waiting.append((("EVALSHA", None, 1, run_key(run_id), operation, *arguments), callback))
+
+    def command(self, *parts: Any, callback: Callback | None = None) -> None:
+        """Any command that may be repeated."""
+        self._waiting.append((parts, callback))
+
+    def descriptors(self) -> list[int]:
+        """What to wait on for `receive`."""
+        return [fd for fd in (self._wire.fileno(), self._orders.fileno()) if fd >= 0]
+
+    def flush(self) -> bool:
+        """Opens connections where needed and sends what waits; True when a connection was opened."""
+        opened = False
+        if not self._orders.connected and self._orders.connect(("SUBSCRIBE", CONTROL_CHANNEL)) is not None:
+            opened = True
+            self._on_open()
+        if not self._wire.connected and (self._waiting or opened):
+            answers = self._wire.connect(("SCRIPT", "LOAD", SCRIPT))
+            if answers is not None:
+                self._sha = answers[0]
+                opened = True
+        if not self._wire.connected or not self._waiting or time.monotonic() < self._not_before:
+            return opened
+        batch = []
+        while self._waiting:
+            item = self._waiting.popleft()
+            self._sent.append(item)
+            batch.append(pack(*(self._sha if part is None else part for part in item[0])))
+        try:
+            self._wire.write(b"".join(batch))
+        except OSError as error:
+            self._break(error)
+        return opened
+
+    def receive(self) -> None:
+        """Takes in what has arrived and calls back."""
+        if self._orders.connected:
+            try:
+                for answer in self._orders.read():
+                    if isinstance(answer, list) and answer[0] == b"message":
+                        self._on_order(json.loads(answer[2]))
+            except OSError:
+                self._orders.drop()
+        if not self._wire.connected:
+            return
+        try:
+            answers = self._wire.read()
+            self._wire.write(b"")
+        except OSError as error:
+            self._break(error)
+            return
+        for answer in answers:
+            item = self._sent.popleft()
+            if isinstance(answer, ReplyError) and str(answer).encode().startswith(_PASSING):
+                if str(answer).startswith("NOSCRIPT"):
+                    self.command("SCRIPT", "LOAD", SCRIPT)
+                self._waiting.append(item)
+                self._not_before = time.monotonic() + 0.2
+                continue
+            if isinstance(answer, ReplyError):
+                logger.error("The record store refused %s: %s", " ".join(map(str, item[0][:5])), answer)
+            if item[1] is not None:
+                item[1](answer)
+
+    def close(self) -> None:
+        """Closes both connections."""
+        self._wire.drop()
+        self._orders.drop()
+
+    def _break(self, error: OSError) -> None:
+        logger.warning("The line to the record store broke, opening it again: %s", error)
+        self._wire.drop()
+        self._waiting.extendleft(reversed(self._sent))
+        self._sent.clear()

@@ -1,0 +1,594 @@
+"""The task `member`: from a message to a claim, a process, its end and the chord's count.
+
+Nothing here waits. Messages wait for a slot; a slot is taken, the claim is sent; when the store grants it the guard starts the
+program; when the guard reports its end, the store counts it in and Celery's request is told, so that Flower sees it all. The
+worker's event loop calls `tick`, `on_guard` and `on_store`; while the broker is away the consumer calls `step` instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import Retry
+
+from taskensemble.engine import messages, urls
+from taskensemble.engine.records import (
+    SCHEMA,
+    MemberRecord,
+    QueueRecord,
+    ResourcesRecord,
+    RunRecord,
+    TemplateRecord,
+    WorkerRecord,
+)
+from taskensemble.engine.store import Claim, Store, read_claims
+from taskensemble.errors import TaskensembleError
+from taskensemble.generation import member_folder
+from taskensemble.guard import Ended, Guard, NotStarted, Started
+from workers import process
+from workers.link import Link, ReplyError
+from workers.process import Attempt, Outcome
+from workers.slots import Node, Slot
+
+logger = logging.getLogger("taskensemble.worker")
+
+_SHORT = 1.0
+"""Members that last less are fetched ahead of free slots."""
+_AHEAD = 64
+
+
+class MemberFailed(Exception):
+    """A member's program failed: what Flower shows for it."""
+
+
+class Members:
+    """The members of one worker.
+
+    Arguments:
+        worker: how the worker registers itself.
+        node: what it may give to members.
+        broker_url, store_url: where messages and records are.
+        pinned: members are bound to the CPUs of their slot.
+        lease: seconds.
+    """
+
+    def __init__(
+        self, worker: WorkerRecord, node: Node, *, broker_url: str, store_url: str, pinned: bool, lease: float
+    ) -> None:
+        self.worker = worker
+        self.node = node
+        self.pinned = pinned
+        self.lease = lease
+        self.store = Store(store_url, patience=5)
+        self.link = Link(store_url, self._on_order, self._on_open)
+        self.draining = False
+        self.wake: Callable[[], None] = lambda: None
+        """Set by the pool: lets the event loop run once more, from another thread."""
+        self.on_queues: Callable[[], None] = lambda: None
+        """Set by the consumer: the queues to read have changed."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Set by the consumer: there is room for messages that were left out of the wait."""
+        self.queues: dict[str, QueueRecord] = {}
+        self._publisher = messages.Publisher(broker_url)
+        self._same_server = urls.is_redis(broker_url) and urls.redis_url(broker_url) == urls.redis_url(store_url)
+        self._publishing = ThreadPoolExecutor(1, "publish")
+        self._preparing = ThreadPoolExecutor(4, "prepare")
+        self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
+        self._waiting: dict[str, deque[Any]] = {}
+        self._attempts: dict[int, Attempt] = {}
+        self._numbers = itertools.count(1)
+        self._token = process.token_prefix(worker)
+        self._runs: dict[str, RunRecord] = {}
+        self._environments: dict[tuple[str, int], int] = {}
+        self._durations: dict[str, float] = {}
+        self._guard: Guard | None = None
+        self._host = socket.gethostname()
+        self._next_beat = 0.0
+        self._next_renewal = 0.0
+        self._beat = 0
+        self._turn = 0
+        self._refused: set[str] = set()
+
+    # What the event loop calls
+
+    @property
+    def running(self) -> int:
+        """Attempts that hold a slot."""
+        return len(self._attempts)
+
+    @property
+    def guard(self) -> Guard:
+        """The guard beside this worker, started when it is first needed and again when it has died."""
+        if self._guard is None:
+            self._guard = Guard(process.epitaph(self.worker))
+            self._guard.beat(0.8 * self.lease, 0.15 * self.lease)
+            self._environments.clear()
+        return self._guard
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when there is something to do."""
+        return [self.guard.fileno(), *self.link.descriptors()]
+
+    def tick(self) -> bool:
+        """Everything that does not come from a descriptor; True when the descriptors have changed."""
+        now = time.monotonic()
+        while self._prepared:
+            self._on_prepared(*self._prepared.popleft())
+        if now >= self._next_beat:
+            self._register(now)
+        if now >= self._next_renewal:
+            self._renew(now)
+        self._pump()
+        changed = self.link.flush()
+        try:
+            self.guard.flush()
+        except OSError:
+            self._on_guard_death()
+            changed = True
+        return changed
+
+    def on_guard(self) -> bool:
+        """The guard has reported; False when it has died (and was replaced)."""
+        try:
+            for report in self.guard.read():
+                attempt = self._attempts.get(report.id)
+                if attempt is None:
+                    continue
+                if isinstance(report, Started):
+                    attempt.pid = report.pid
+                else:
+                    self._on_end(attempt, report)
+        except (EOFError, OSError):
+            self._on_guard_death()
+            return False
+        return True
+
+    def on_store(self) -> None:
+        """The store has answered, or ordered something."""
+        self.link.receive()
+
+    def step(self, timeout: float) -> None:
+        """One turn without Celery's event loop."""
+        self.tick()
+        ready, _, _ = select.select(self.descriptors(), (), (), timeout)
+        if ready:
+            self.on_guard()
+            self.on_store()
+        self.tick()
+
+    # Messages
+
+    def add(self, request: Any, queue: str) -> None:
+        """A member's message has arrived."""
+        self._waiting.setdefault(queue, deque()).append(request)
+
+    def plan(self, queues: list[str]) -> tuple[list[str], int]:
+        """Which of these queues to read now, and how many messages to take at most."""
+        service = [queue for queue in queues if queue not in self.queues]
+        room = self._room()
+        wanted = [queue for queue in queues if room.get(queue, 0) > 0]
+        if not wanted or self.draining:
+            return service, 1
+        self._turn += 1
+        at = self._turn % len(wanted)
+        return [*service, *wanted[at:], *wanted[:at]], max(1, min(room[queue] for queue in wanted))
+
+    def wanted(self) -> list[str]:
+        """Queues whose members would find room now."""
+        return [] if self.draining else [queue for queue, room in self._room().items() if room > 0]
+
+    def _room(self) -> dict[str, int]:
+        room = {}
+        for name, queue in self.queues.items():
+            free = self.node.fits(queue.resources)
+            ahead = 0
+            lasts = self._durations.get(name)
+            if lasts is not None and lasts < _SHORT:
+                slots = max(1, len(self.node.cpus) // max(1, queue.resources.cpus))
+                ahead = min(_AHEAD, int(slots * 0.25 / max(lasts, 0.001)))
+            waiting = sum(len(requests) for requests in self._waiting.values())
+            # Refill in strides: below half of what may wait here, not message by message.
+            room[name] = free + ahead - waiting if waiting <= free + ahead // 2 else 0
+        return room
+
+    def _pump(self) -> None:
+        """Claims what waits, for as long as there are slots."""
+        if not self.link.connected and self.link.unanswered:
+            return
+        claims: dict[str, list[Attempt]] = {}
+        for queue, requests in self._waiting.items():
+            record = self.queues.get(queue)
+            resources = record.resources if record is not None else ResourcesRecord()
+            while requests:
+                slot = self.node.allocate(resources)
+                if slot is None:
+                    break
+                attempt = self._attempt(requests.popleft(), queue, slot)
+                claims.setdefault(attempt.run_id, []).append(attempt)
+        for queue in [queue for queue, requests in self._waiting.items() if not requests]:
+            del self._waiting[queue]
+        for run_id, attempts in claims.items():
+            arguments: list[Any] = [SCHEMA, self.worker.name, self._host]
+            for attempt in attempts:
+                arguments += (attempt.index, attempt.entity, attempt.token)
+            self.link.call(run_id, "claim", arguments, partial(self._on_claims, attempts))
+
+    def _attempt(self, request: Any, queue: str, slot: Slot) -> Attempt:
+        run_id, index, entity = request.args
+        number = next(self._numbers)
+        attempt = Attempt(
+            id=number,
+            run_id=str(run_id),
+            index=int(index),
+            entity=int(entity),
+            token=f"{self._token}{number}",
+            request=request,
+            queue=queue,
+            slot=slot,
+            begun=time.monotonic(),
+        )
+        self._attempts[number] = attempt
+        return attempt
+
+    def _on_claims(self, attempts: Sequence[Attempt], answer: Any) -> None:
+        if isinstance(answer, ReplyError):
+            for attempt in attempts:
+                self._drop(attempt)
+                attempt.request.reject(requeue=True)
+            return
+        for attempt, claim in zip(attempts, read_claims(answer), strict=True):
+            self._on_claim(attempt, claim)
+
+    def _on_claim(self, attempt: Attempt, claim: Claim) -> None:
+        request = attempt.request
+        if claim.answer not in ("claimed", "armed"):
+            self._drop(attempt)
+            self._refuse(attempt, claim.answer)
+            return
+        request.acknowledge()
+        attempt.number, attempt.failures = claim.attempt, claim.failures
+        try:
+            attempt.run = self._run(attempt.run_id)
+            attempt.member = MemberRecord.model_validate_json(claim.member)
+        except (TaskensembleError, OSError, ValueError) as error:
+            self._finish(attempt, Outcome("l", None, f"its record could not be read: {error}"))
+            return
+        if claim.answer == "armed":
+            attempt.armed = True
+            attempt.disarm_at = time.monotonic() + random.uniform(5, 15)
+        else:
+            self._begin(attempt)
+
+    def _refuse(self, attempt: Attempt, answer: str) -> None:
+        request = attempt.request
+        if answer == "schema":
+            advice = "install the same version of taskensemble for drivers and workers"
+            logger.error("Run %s has another record schema than this worker's %d: %s", attempt.run_id, SCHEMA, advice)
+            self._refused.add(attempt.queue)
+            request.reject(requeue=True)
+            self.on_queues()
+        elif answer == "cancelled":
+            request._announce_revoked("cancelled", False, None, False)
+        else:
+            logger.info("Message of member %d of %s refused: %s", attempt.index, attempt.run_id, answer)
+            request.on_success((False, answer, 0.0))
+
+    def _run(self, run_id: str) -> RunRecord:
+        run = self._runs.get(run_id)
+        if run is None:
+            if len(self._runs) >= 64:
+                self._runs.clear()
+            run = self._runs[run_id] = self.store.run(run_id)
+        return run
+
+    # Starting
+
+    def _begin(self, attempt: Attempt) -> None:
+        """The attempt may run: its folder is made, then its program starts."""
+        attempt.armed = False
+        template = attempt.template
+        files = template.files
+        if files.copy_ or files.symlink or files.configure or template.databases:
+            self._preparing.submit(self._prepare, attempt)
+        else:
+            self._on_prepared(attempt, self._folder(attempt))
+
+    def _prepare(self, attempt: Attempt) -> None:
+        self._prepared.append((attempt, self._folder(attempt)))
+        self.wake()
+
+    def _folder(self, attempt: Attempt) -> Path | BaseException:
+        try:
+            return process.prepare_folder(attempt)
+        except (OSError, TaskensembleError, ValueError) as error:
+            return error
+
+    def _on_prepared(self, attempt: Attempt, folder: Path | BaseException) -> None:
+        assert attempt.member is not None
+        if isinstance(folder, BaseException):
+            policy = attempt.template.policy
+            delay = policy.retry_delay if attempt.failures < policy.retries and policy.retry_on is None else None
+            self._finish(attempt, Outcome("f", None, f"its folder could not be made: {folder}", 0.0, delay))
+            return
+        if attempt.cancelled or attempt.lost:
+            outcome = Outcome("l", None, attempt.lost) if attempt.lost else Outcome("x", None, attempt.cancelled)
+            self._finish(attempt, outcome)
+            return
+        template, member = attempt.template, attempt.member
+        try:
+            databases = self.store.databases(attempt.run.path) if template.databases and attempt.run else {}
+            extra = process.member_environment(attempt, databases, self.pinned)
+        except KeyError as error:
+            reason = f"the database {error.args[0]!r} that it needs is not running"
+            self._finish(attempt, Outcome("f", None, reason))
+            return
+        policy = template.policy
+        name = str(folder / member.name)
+        attempt.spawned = True
+        self.guard.spawn(
+            attempt.id,
+            process.command_line(template, member, attempt.number),
+            folder=str(folder),
+            out=f"{name}.out",
+            err=f"{name}.err",
+            environment=self._environment(attempt.run_id, member.template, template),
+            extra=extra,
+            cpus=attempt.slot.cpus if self.pinned else (),
+            walltime=policy.walltime or 0.0,
+            warn_before=policy.warn_before or 0.0,
+            grace=policy.grace,
+            memory=template.resources.memory_mb << 20,
+            output_limit=policy.output_limit or 0,
+        )
+        attempt.request.on_accepted(os.getpid(), time.monotonic())
+        attempt.accepted = True
+
+    def _environment(self, run_id: str, number: int, template: TemplateRecord) -> int:
+        """The guard's key for a template's environment."""
+        known = self._environments.get((run_id, number))
+        if known is None:
+            known = len(self._environments) + 1
+            self._environments[run_id, number] = known
+            self.guard.set_environment(known, process.base_environment(os.environ, template))
+        return known
+
+    # Ending
+
+    def _on_end(self, attempt: Attempt, report: Ended | NotStarted) -> None:
+        assert attempt.run is not None
+        assert attempt.member is not None
+        folder = member_folder(attempt.run.entities[attempt.entity], attempt.member)
+        outcome = process.outcome_of(attempt, report, str(folder))
+        lasted = time.monotonic() - attempt.begun
+        known = self._durations.get(attempt.queue, lasted)
+        self._durations[attempt.queue] = 0.8 * known + 0.2 * lasted
+        self._finish(attempt, outcome)
+
+    def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Gives the slot back and tells the store how the attempt ended."""
+        self._drop(attempt)
+        cpus = ",".join(map(str, attempt.slot.cpus))
+        code = "" if outcome.returncode is None else outcome.returncode
+        delay = "" if outcome.retry_delay is None else outcome.retry_delay
+        arguments = (
+            attempt.index, attempt.entity, attempt.token, outcome.letter, code, outcome.reason, f"{outcome.ran:.4f}", delay,
+            attempt.pid, cpus,
+        )  # fmt: skip
+        self.link.call(attempt.run_id, "finish", arguments, partial(self._on_finished, attempt, outcome))
+
+    def _on_finished(self, attempt: Attempt, outcome: Outcome, answer: Any) -> None:
+        word = answer[0].decode() if isinstance(answer, list) else "stale"
+        if word == "retry":
+            self._publish_member(attempt, attempt.number + 1)
+        elif word == "zero":
+            run = self._runs.get(attempt.run_id) or self.store.run(attempt.run_id)
+            message = messages.completion_message(run, attempt.entity)
+            self._publish(messages.SERVICE_QUEUE, json.dumps(message))
+        self._tell_celery(attempt, outcome, word)
+
+    def _tell_celery(self, attempt: Attempt, outcome: Outcome, word: str) -> None:
+        request = attempt.request
+        if not attempt.accepted:
+            request.on_accepted(os.getpid(), time.monotonic())
+        if word == "stale":
+            request.on_success((False, "its lease was gone: the result does not count", outcome.ran))
+        elif outcome.letter == "x":
+            request._announce_revoked("terminated", True, "SIGTERM", False)
+        elif word in ("retry", "delayed"):
+            request.on_retry(_raised(Retry(exc=MemberFailed(outcome.reason), when=outcome.retry_delay)))
+        elif outcome.letter == "f":
+            request.on_failure(_raised(MemberFailed(outcome.reason)), return_ok=True)
+        else:
+            request.on_success((False, 0, outcome.ran))
+
+    def _drop(self, attempt: Attempt) -> None:
+        if self._attempts.pop(attempt.id, None) is not None:
+            for closer in attempt.closers:
+                closer()
+            full = not self.node.free
+            self.node.release(attempt.slot)
+            if full or not self._waiting:
+                self.on_room()
+
+    def _publish_member(self, attempt: Attempt, number: int) -> None:
+        run, member = attempt.run, attempt.member
+        if run is None or member is None:
+            return  # the reaper sees that its message is missing
+        message = messages.member_message(
+            run, attempt.index, attempt.entity, member.template, name=member.name, attempt=number
+        )
+        self._publish(messages.member_queue(run.run_id, attempt.template), json.dumps(message))
+
+    def _publish(self, queue: str, text: str) -> None:
+        if self._same_server:
+            self.link.command("LPUSH", queue, text)
+        else:
+            self._publishing.submit(self._publisher.publish_raw, queue, [text]).add_done_callback(_log_failure)
+
+    # Orders, leases and registration
+
+    def _on_order(self, order: dict[str, Any]) -> None:
+        kind = order.get("order")
+        if kind == "queues":
+            self.read_queues()
+        elif kind == "cancel":
+            self._on_cancel(str(order["run"]), order.get("entity"), str(order.get("reason") or "stopped"))
+        elif kind == "go":
+            for attempt in list(self._attempts.values()):
+                if attempt.armed and attempt.run_id == order["run"] and attempt.entity == order["entity"]:
+                    self._begin(attempt)
+
+    def _on_open(self) -> None:
+        """Orders may have been missed: ask for all that they say."""
+        self.read_queues()
+        self._next_renewal = 0.0
+
+    def read_queues(self) -> None:
+        """Asks the store for the queues of active runs."""
+        self.link.command("HVALS", "te:queues", callback=self._on_queue_list)
+
+    def _on_queue_list(self, answer: Any) -> None:
+        if isinstance(answer, ReplyError):
+            return
+        records = [QueueRecord.model_validate_json(text) for text in answer]
+        fitting = {
+            record.name: record
+            for record in records
+            if record.batch_queue == self.worker.queue
+            and record.name not in self._refused
+            and self.node.could_ever(record.resources)
+        }
+        if fitting != self.queues:
+            self.queues = fitting
+            self._durations = {name: lasts for name, lasts in self._durations.items() if name in fitting}
+            self._runs = {name: run for name, run in self._runs.items() if any(q.run == name for q in fitting.values())}
+            self.on_queues()
+
+    def _on_cancel(self, run_id: str, entity: int | None, reason: str) -> None:
+        for attempt in list(self._attempts.values()):
+            if attempt.run_id == run_id and (entity is None or attempt.entity == entity):
+                self._end(attempt, cancelled=reason)
+
+    def _end(self, attempt: Attempt, *, cancelled: str = "", lost: str = "", grace: float = -1.0) -> None:
+        """Ends an attempt that has begun, or will have; repeated calls do no harm."""
+        attempt.cancelled = attempt.cancelled or cancelled
+        attempt.lost = attempt.lost or lost
+        if attempt.spawned:
+            self.guard.end(attempt.id, grace)
+        elif attempt.armed:
+            self._finish(attempt, Outcome("l", None, lost) if lost else Outcome("x", None, cancelled))
+
+    def _renew(self, now: float) -> None:
+        """Moves the leases' counters; what the store says of an attempt counts."""
+        self._next_renewal = now + min(self.lease / 12, 10.0)
+        by_run: dict[str, list[Attempt]] = {}
+        for attempt in self._attempts.values():
+            if attempt.number:
+                by_run.setdefault(attempt.run_id, []).append(attempt)
+            if attempt.armed and now >= attempt.disarm_at:
+                self._disarm(attempt)
+        for run_id, attempts in by_run.items():
+            arguments: list[Any] = [self.worker.name, self._host]
+            for attempt in attempts:
+                arguments += (attempt.index, attempt.entity, attempt.token, attempt.number, attempt.pid)
+            self.link.call(run_id, "renew", arguments, partial(self._on_renewed, attempts))
+        if not by_run:
+            self.link.command("PING", callback=lambda answer: self._on_renewed((), answer))
+
+    def _on_renewed(self, attempts: Sequence[Attempt], answer: Any) -> None:
+        if isinstance(answer, ReplyError):
+            return
+        self.guard.beat(0.8 * self.lease, 0.15 * self.lease)
+        for attempt, word in zip(attempts, answer if attempts else (), strict=True):
+            if attempt.id not in self._attempts:
+                continue
+            if word == b"stop":
+                self._end(attempt, cancelled="stopped")
+            elif word == b"lost":
+                self._end(attempt, lost="its lease was gone", grace=0.0)
+            elif word == b"ok" and attempt.armed:
+                self._begin(attempt)
+
+    def _disarm(self, attempt: Attempt) -> None:
+        """Gives the slot back for a while: others may need it before all of the entity's members can run together."""
+
+        def answered(answer: Any) -> None:
+            if answer == 1 and attempt.id in self._attempts and attempt.armed:
+                self._drop(attempt)
+                self._publish_member(attempt, attempt.number)
+
+        self.link.call(attempt.run_id, "disarm", (attempt.index, attempt.entity, attempt.token), answered)
+
+    def _register(self, now: float) -> None:
+        self._next_beat = now + 5.0
+        self._beat += 1
+        record = self.worker.model_copy(
+            update={"free": self.node.free, "running": len(self._attempts), "beat": self._beat, "seen": time.time()}
+        )
+        self.link.command("HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True))
+
+    def _on_guard_death(self) -> None:
+        """The guard is gone: this worker ends what it left, and starts the members anew under another guard."""
+        logger.error("The guard has died; its members are ended and run again")
+        if self._guard is not None:
+            self._guard.abandon()
+            self._guard = None
+        spawned = [attempt for attempt in self._attempts.values() if attempt.spawned]
+        process.end_trees({attempt.token for attempt in spawned})
+        for attempt in spawned:
+            self._finish(attempt, Outcome("l", None, attempt.lost or "its guard died"))
+
+    # The end of the worker
+
+    def drain(self, limit: float) -> None:
+        """Warm shutdown: no new members; those that run may end within `limit` seconds, then they go back to the queue."""
+        self.draining = True
+        deadline = time.monotonic() + limit
+        while self._attempts and time.monotonic() < deadline:
+            self.step(min(0.5, max(0.01, deadline - time.monotonic())))
+        for attempt in list(self._attempts.values()):
+            self._end(attempt, lost="its worker was shut down")
+        deadline = time.monotonic() + 15
+        while (self._attempts or self.link.unanswered) and time.monotonic() < deadline:
+            self.step(0.05)
+            if not self._attempts and not self.link.connected:
+                break
+        self.link.command("HDEL", "te:workers", self.worker.name)
+        self.step(0.0)
+        deadline = time.monotonic() + 2
+        while self.link.unanswered and self.link.connected and time.monotonic() < deadline:
+            self.step(0.02)
+        self._publishing.shutdown(wait=True)
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        if self._guard is not None:
+            self._guard.close()
+        self.link.close()
+        self.store.close()
+        self._publisher.close()
+
+
+def _raised(error: Exception) -> ExceptionInfo:
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
+
+
+def _log_failure(future: Future[None]) -> None:
+    error = future.exception()
+    if error is not None:
+        logger.error("A message could not be published, the reaper will: %s", error)

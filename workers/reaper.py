@@ -1,0 +1,255 @@
+"""The reaper: a duty that any one worker holds under a lock in the store. It repairs what a crash has left half done.
+
+  * a lease whose counter has not moved for one lease, on this observer's monotonic clock: the attempt is lost
+  * a worker of this machine whose process is gone: its attempts are lost at once
+  * retries that are due; members that are queued in the record but whose message is in no queue
+  * an entity that has nothing left but was not closed; a run whose setup has died
+  * runs that have ended: their queues
+After a connection to the store has failed, or the store was restarted, all observations begin anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+
+from taskensemble.engine import messages
+from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
+from taskensemble.engine.store import REAPER_LOCK, Store
+from taskensemble.errors import RecordSchemaError, RunNotFoundError
+from workers import process
+from workers.completion import retire
+
+logger = logging.getLogger("taskensemble.worker")
+
+_MISSING_FOR = 15.0
+"""Seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
+
+
+class Reaper(threading.Thread):
+    """The duty of one worker; it works only while it holds the lock.
+
+    Arguments:
+        lease: seconds.
+        interval: seconds between two looks.
+    """
+
+    def __init__(
+        self, worker: WorkerRecord, broker_url: str, store_url: str, lease: float, interval: float = 1.0
+    ) -> None:
+        super().__init__(name="reaper", daemon=True)
+        self._worker = worker
+        self._store = Store(store_url, patience=2)
+        self._publisher = messages.Publisher(broker_url)
+        self._lease = lease
+        self._interval = interval
+        self._over = threading.Event()
+        self._seen: dict[tuple[str, str], tuple[str, float]] = {}
+        self._server = ""
+
+    def stop(self) -> None:
+        """Gives the duty up."""
+        self._over.set()
+
+    def run(self) -> None:
+        while not self._over.wait(self._interval):
+            try:
+                if self._holds_lock():
+                    self.look()
+            except (redis.RedisError, OSError) as error:
+                logger.info("The reaper cannot reach store or broker: %s", error)
+                self._seen.clear()
+            except Exception:
+                logger.exception("The reaper stumbled and goes on")
+        with suppress(redis.RedisError, OSError):
+            self._release_lock()
+
+    def look(self) -> None:
+        """One round over all active runs."""
+        server = self._store.server_id()
+        if server != self._server:
+            self._server = server
+            self._seen.clear()
+        self._bury_workers()
+        for run_id in self._store.active_runs():
+            try:
+                self._look_at(run_id)
+            except RunNotFoundError:
+                self._store.retire(run_id)
+            except RecordSchemaError:
+                continue
+
+    def _look_at(self, run_id: str) -> None:
+        run = self._store.run(run_id)
+        status = self._store.status(run_id)
+        if status.state.final:
+            retire(self._store, self._publisher, run_id)
+            return
+        if status.state is State.NEW:
+            self._look_at_setup(run)
+            return
+        self._publish(run, self._store.due(run_id))
+        self._look_at_leases(run)
+        for entity, counters, state in self._store.entity_status(run_id):
+            if state.final:
+                continue
+            if counters.queued + counters.running == 0:
+                if self._stands(run_id, f"close:{entity.index}", "0") > 5.0:
+                    self._publisher.publish([messages.completion_message(run, entity.index)])
+                    self._forget(run_id, f"close:{entity.index}")
+            elif state in (State.QUEUED, State.RUNNING) and counters.queued:
+                self._look_at_queued(
+                    run, entity, f"{counters.queued}:{counters.running}:{counters.completed}:{counters.failed}"
+                )
+
+    def _look_at_setup(self, run: RunRecord) -> None:
+        token, beat = self._store.setup_state(run.run_id)
+        stands = self._stands(run.run_id, "setup", beat)
+        if token and stands > self._lease:
+            self._store.call(run.run_id, "setup_lost", beat)
+        if (not token or stands > self._lease) and stands > 5.0:
+            self._publisher.publish([messages.setup_message(run)])
+            self._forget(run.run_id, "setup")
+
+    def _look_at_leases(self, run: RunRecord) -> None:
+        lost = []
+        for index, counter in self._store.leases(run.run_id).items():
+            if self._stands(run.run_id, f"lease:{index}", counter) > self._lease:
+                lost.append((index, counter))
+        self.lose(run, lost, "its lease was lost: its worker has not been heard of")
+
+    def lose(self, run: RunRecord, lost: list[tuple[int, str]], reason: str) -> None:
+        """Takes attempts back and publishes their members again."""
+        lose(self._store, self._publisher, run, lost, reason)
+
+    def _look_at_queued(self, run: RunRecord, entity: EntityRecord, progress: str) -> None:
+        """Publishes members again that are queued in the record and in no queue, when nothing of the entity moves."""
+        if self._stands(run.run_id, f"queued:{entity.index}", progress) < _MISSING_FOR:
+            return
+        self._forget(run.run_id, f"queued:{entity.index}")
+        present: set[str] = set()
+        for queue in messages.run_queues(run):
+            waiting = self._publisher.waiting(queue.name)
+            if waiting is None:
+                if self._publisher.length(queue.name):
+                    return
+                continue
+            present.update(waiting)
+        delayed = self._store.delayed(run.run_id)
+        present_indexes = {parsed[1] for parsed in map(messages.parse_task_id, present) if parsed is not None}
+        missing = [
+            index
+            for index in self._store.queued(run.run_id, entity.first, entity.size)
+            if index not in present_indexes and index not in delayed
+        ]
+        if missing:
+            logger.warning("%d members of %s are published again: their messages are gone", len(missing), run.run_id)
+            self._store.add_queues(messages.run_queues(run))
+            self._publish(run, missing)
+
+    def _bury_workers(self) -> None:
+        """Workers of this machine whose process is gone lose their attempts; others are forgotten after a lease."""
+        for worker in self._store.workers():
+            gone = worker.host == self._worker.host and worker.boot == self._worker.boot and not is_alive(worker)
+            if gone:
+                process.end_trees(carried_tokens(process.token_prefix(worker)))
+                lose_worker(self._store, self._publisher, process.token_prefix(worker), "its worker died")
+            if gone or self._stands("", f"worker:{worker.name}", str(worker.beat)) > self._lease:
+                self._store.drop_worker(worker.name)
+
+    def _publish(self, run: RunRecord, indexes: list[int]) -> None:
+        publish_again(self._store, self._publisher, run, indexes)
+
+    def _stands(self, run_id: str, what: str, value: str) -> float:
+        """Seconds for which a value has been the same, as far as this observer knows."""
+        now = time.monotonic()
+        known = self._seen.get((run_id, what))
+        if known is None or known[0] != value:
+            self._seen[run_id, what] = (value, now)
+            return 0.0
+        return now - known[1]
+
+    def _forget(self, run_id: str, what: str) -> None:
+        self._seen.pop((run_id, what), None)
+
+    def _holds_lock(self) -> bool:
+        return self._store.take_lock(REAPER_LOCK, process.token_prefix(self._worker), 15.0)
+
+    def _release_lock(self) -> None:
+        self._store.drop_lock(REAPER_LOCK, process.token_prefix(self._worker))
+
+
+def publish_again(store: Store, publisher: messages.Publisher, run: RunRecord, indexes: list[int]) -> None:
+    """Publishes members of a run as their next attempt."""
+    if not indexes:
+        return
+    attempts = {record.index: record.attempt for record in store.attempts(run.run_id, indexes)}
+    by_entity = sorted(run.entities, key=lambda entity: entity.first)
+    for index in indexes:
+        entity = next(entity for entity in by_entity if entity.first <= index < entity.first + entity.size)
+        for number, template, name in store.member_heads(run.run_id, index, index + 1):
+            message = messages.member_message(
+                run, number, entity.index, template, name=name, attempt=attempts[index] + 1
+            )
+            publisher.publish_raw(messages.member_queue(run.run_id, run.templates[template]), [json.dumps(message)])
+
+
+def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list[tuple[int, str]], reason: str) -> None:
+    """Takes attempts (index, lease counter) back, and publishes what the store wants published."""
+    if not lost:
+        return
+    entity_of = {index: e.index for e in run.entities for index, _ in lost if e.first <= index < e.first + e.size}
+    answers = store.lose(run.run_id, [(index, entity_of[index], counter, reason) for index, counter in lost])
+    again = [index for (index, _), answer in zip(lost, answers, strict=True) if answer == "retry"]
+    if again:
+        logger.warning("%d members of %s run again: %s", len(again), run.run_id, reason)
+    publish_again(store, publisher, run, again)
+    ended = {entity_of[index] for (index, _), answer in zip(lost, answers, strict=True) if answer == "zero"}
+    publisher.publish(messages.completion_message(run, entity) for entity in ended)
+
+
+def lose_worker(store: Store, publisher: messages.Publisher, token_prefix: str, reason: str) -> None:
+    """Takes back all attempts of a worker process that is known to be dead, with nothing of theirs alive."""
+    for run_id in store.active_runs():
+        with suppress(RunNotFoundError, RecordSchemaError):
+            lose(store, publisher, store.run(run_id), store.held_by(run_id, token_prefix), reason)
+
+
+def boot_id() -> str:
+    """What tells this boot of this machine from others."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks after boot; 0 when there is none."""
+    with suppress(OSError):
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        return 0 if fields[0] in "ZX" else int(fields[19])
+    return 0
+
+
+def is_alive(worker: WorkerRecord) -> bool:
+    """Whether the process of a worker of this machine still runs."""
+    return start_time(worker.pid) == worker.pid_start
+
+
+def carried_tokens(prefix: str) -> set[str]:
+    """Tokens with this prefix that processes of this machine carry in their environment."""
+    start = f"TASKENSEMBLE_ATTEMPT_ID={prefix}".encode()
+    tokens = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                for entry in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                    if entry.startswith(start):
+                        tokens.add(entry.partition(b"=")[2].decode())
+    return tokens

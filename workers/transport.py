@@ -1,0 +1,103 @@
+"""Kombu's Redis transport, with fetching that follows the slots.
+
+What differs from kombu's own:
+  * several messages a round trip (BLMPOP), and never more than the worker has room for;
+  * only queues whose members would fit now are asked; `unblock` ends a wait when that changes;
+  * no copy of delivered messages in the broker: a member's claim in the record store replaces it, and the reaper publishes
+    again what was fetched but never claimed. Messages that a stopping worker still holds go back to their queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+Plan = Callable[[list[str]], tuple[list[str], int]]
+
+
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Delivered messages of a channel; how many there may be is the plan's matter."""
+
+    def can_consume(self) -> bool:
+        return True
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel that asks `plan` which of its queues to read and how many messages to take."""
+
+    ack_emulation = False
+    plan: Plan = staticmethod(lambda queues: (queues, 1))
+    _asked: frozenset[str] = frozenset()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.QoS = QoS
+        self._client_id = 0
+        self._known_socket: Any = None
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues, count = Channel.plan(self.active_queues)
+        if not queues:
+            return
+        connection = self.client.connection
+        self._learn_id(connection)
+        self._asked = frozenset(queues)
+        self._in_poll = connection
+        self._brpop_sent_at = monotonic()
+        wait = self.brpop_timeout if timeout is None else timeout
+        connection.send_command("BLMPOP", wait or 0, len(queues), *queues, "RIGHT", "COUNT", max(1, count))
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            try:
+                answer = self.client.parse_response(self.client.connection, "BLMPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not answer:
+                raise Empty
+            queue = bytes_to_str(answer[0])
+            for item in answer[1]:
+                self.connection._deliver(loads(bytes_to_str(item)), queue)
+            return True
+        finally:
+            self._in_poll = None
+
+    def waits_for(self, queues: list[str]) -> bool:
+        """Whether a wait is under way that leaves some of these queues out."""
+        return bool(self._in_poll) and not self._asked.issuperset(queues)
+
+    def unblock(self) -> None:
+        """Ends the wait that is under way, so that the next one follows the plan anew."""
+        if self._in_poll and self._client_id:
+            with self.conn_or_acquire() as client:
+                client.execute_command("CLIENT", "UNBLOCK", self._client_id)
+
+    def _learn_id(self, connection: Any) -> None:
+        """The server's number of a connection, asked before it first waits: while it waits it cannot be asked."""
+        if connection._sock is not self._known_socket:
+            connection.send_command("CLIENT", "ID")
+            self._client_id = int(connection.read_response())
+            self._known_socket = connection._sock
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """The transport for `redis://` in a worker."""
+
+    Channel = Channel
+    brpop_timeout = 5
+
+
+def install() -> None:
+    """Makes this the transport of Redis brokers in this process."""
+    from kombu.transport import TRANSPORT_ALIASES
+
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = "workers.transport:Transport"
