@@ -108,6 +108,12 @@ class ColocatedDatabase:
         common = _common(db_cpus, custom_pinning, debug, db_identifier, db_settings)
         return cls("unix", unix_socket=unix_socket, socket_permissions=int(digits, 8), **common)
 
+    @property
+    def pinning_text(self) -> str | None:
+        """The CPUs that SmartSim would bind it to, as text; None: none."""
+        cpus = range(self.cpus) if self.pinning is None else self.pinning
+        return ",".join(str(cpu) for cpu in cpus) or None
+
     def described(self) -> dict[str, Any]:
         """The description in the form that SmartSim drivers read from `run_settings.colocated_db_settings`."""
         known: dict[str, Any] = (
@@ -115,10 +121,9 @@ class ColocatedDatabase:
             if self.transport == "tcp"
             else {"unix_socket": self.unix_socket, "socket_permissions": int(f"{self.socket_permissions:o}")}
         )
-        pinning = range(self.cpus) if self.pinning is None else self.pinning
         return known | {
             "cpus": self.cpus,
-            "custom_pinning": ",".join(str(cpu) for cpu in pinning) or None,
+            "custom_pinning": self.pinning_text,
             "debug": self.debug,
             "db_identifier": self.identifier,
             "rai_args": {name: self.settings.get(name) for name in _RAI_ARGUMENTS},
@@ -138,14 +143,14 @@ def _common(cpus: int, pinning: object, debug: bool, identifier: str, settings: 
         )
     return {
         "cpus": cpus,
-        "pinning": _pinning(pinning),
+        "pinning": pinned_cpus(pinning),
         "debug": bool(debug),
         "identifier": identifier,
         "settings": {_RAI_NAMES.get(name, name): str(value) for name, value in settings.items() if value is not None},
     }
 
 
-def _pinning(given: object) -> tuple[int, ...] | None:
+def pinned_cpus(given: object) -> tuple[int, ...] | None:
     """The CPUs of a list of numbers and ranges, each once, in order."""
     if given is None:
         return None

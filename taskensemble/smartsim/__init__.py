@@ -1,0 +1,80 @@
+"""SmartSim's names for the drivers that use them.
+
+    import taskensemble.smartsim as smartsim      # or
+    import taskensemble.smartsim
+    taskensemble.smartsim.install()               # from here on, `import smartsim` is this package
+
+The modules have SmartSim's places and names; what is behind them is taskensemble. Where the two differ in what exists,
+SmartSim's rule holds here (replicas are ignored beside parameters); what SmartSim lets pass in silence is an error here too.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from taskensemble.errors import TaskensembleError
+from taskensemble.smartsim.experiment import Experiment
+from taskensemble.smartsim.version import __version__ as __version__
+
+__all__ = ["Experiment", "install"]
+
+MODULES = (
+    "database",
+    "database.orchestrator",
+    "entity",
+    "entity.dbnode",
+    "entity.dbobject",
+    "entity.ensemble",
+    "entity.entity",
+    "entity.entityList",
+    "entity.files",
+    "entity.model",
+    "entity.strategies",
+    "error",
+    "error.errors",
+    "experiment",
+    "log",
+    "servertype",
+    "settings",
+    "settings.alpsSettings",
+    "settings.base",
+    "settings.containers",
+    "settings.dragonRunSettings",
+    "settings.lsfSettings",
+    "settings.mpiSettings",
+    "settings.palsSettings",
+    "settings.pbsSettings",
+    "settings.settings",
+    "settings.sgeSettings",
+    "settings.slurmSettings",
+    "status",
+    "version",
+)
+FRAMEWORKS = ("ml.tf", "ml.torch")
+"""Modules that need a framework: they are imported when a driver imports them."""
+
+
+def install() -> ModuleType:
+    """Give this package the name `smartsim`, for every import that follows in this process. A second time is fine.
+
+    Returns:
+        ModuleType: this package.
+
+    Raises:
+        TaskensembleError: another `smartsim` was imported already.
+    """
+    package = sys.modules[__name__]
+    present = sys.modules.get("smartsim")
+    if present is not None and present is not package:
+        raise TaskensembleError(
+            f"another smartsim was imported already, from {getattr(present, '__file__', None)}; call install() before it"
+        )
+    for name in MODULES:
+        sys.modules[f"smartsim.{name}"] = import_module(f"{__name__}.{name}")
+    sys.modules["smartsim"] = package
+    from taskensemble.smartsim.frameworks import install_finder
+
+    install_finder()
+    return package

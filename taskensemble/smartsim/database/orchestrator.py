@@ -1,0 +1,37 @@
+"""SmartSim's database: taskensemble's, under its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskensemble.entity import Database
+from taskensemble.smartsim.entity.entity import TelemetryConfiguration
+from taskensemble.smartsim.entity.entityList import EntityList
+
+
+class Orchestrator(Database):
+    """A standard database: see `taskensemble.entity.Database`. Keywords that the launcher does not know are ignored."""
+
+    def __init__(self, path: object = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(None if path is None else str(path), *args, **kwargs)
+        self.telemetry = TelemetryConfiguration()
+
+    @property
+    def queue_threads(self) -> int | None:
+        """Inference threads of a device."""
+        return self.threads_per_queue
+
+    @property
+    def inter_threads(self) -> int | None:
+        """Threads between operations."""
+        return self.inter_op_threads
+
+    @property
+    def intra_threads(self) -> int | None:
+        """Threads within an operation."""
+        return self.intra_op_threads
+
+
+EntityList.register(Orchestrator)
+
+__all__ = ["Orchestrator"]

@@ -1,0 +1,31 @@
+"""SmartSim's ensemble: taskensemble's, by SmartSim's rules for replicas and paths."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import taskensemble.entity
+from taskensemble.smartsim.entity.entityList import EntityList
+from taskensemble.smartsim.entity.model import Model
+
+
+class Ensemble(taskensemble.entity.Ensemble):
+    """Models that are started, watched and stopped as one: see `taskensemble.entity.Ensemble`.
+
+    Replicas are ignored beside parameters, and members' folders have no level between them and the ensemble's.
+    """
+
+    member_class: ClassVar[type[taskensemble.entity.Model]] = Model
+
+    def __init__(
+        self, name: str, params: Any = None, path: object = None, *args: Any, replicas: int | None = None, **kwargs: Any
+    ) -> None:
+        expanded = None if params else replicas
+        super().__init__(name, params, None if path is None else str(path), *args, replicas=expanded, **kwargs)
+        self.replicas = replicas
+        self.shard = 0
+
+
+EntityList.register(Ensemble)
+
+__all__ = ["Ensemble"]

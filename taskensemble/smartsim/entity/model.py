@@ -1,0 +1,32 @@
+"""SmartSim's model: taskensemble's, with a path of any type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import taskensemble.entity
+from taskensemble.entity.colocated import ColocatedDatabase, pinned_cpus
+
+
+class Model(taskensemble.entity.Model):
+    """One program to run: see `taskensemble.entity.Model`."""
+
+    def __init__(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None,
+        run_settings: Any,
+        path: object = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, params, run_settings, None if path is None else str(path), *args, **kwargs)
+
+    @staticmethod
+    def _create_pinning_string(pin_ids: Any, cpus: int) -> str | None:
+        """The CPUs of a colocated database as text: what drivers read from `colocated_db_settings`."""
+        return ColocatedDatabase("tcp", cpus=cpus, pinning=pinned_cpus(pin_ids)).pinning_text
+
+
+__all__ = ["Model"]

@@ -1,0 +1,48 @@
+"""SmartSim's experiment: taskensemble's, with SmartSim's statuses, records and entities."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import taskensemble.experiment
+from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.smartsim.database.orchestrator import Orchestrator
+from taskensemble.smartsim.entity.ensemble import Ensemble as SmartSimEnsemble
+from taskensemble.smartsim.entity.entity import TelemetryConfiguration
+from taskensemble.smartsim.entity.model import Model as SmartSimModel
+from taskensemble.smartsim.records import write_records
+from taskensemble.smartsim.status import SmartSimStatus
+
+
+class Experiment(taskensemble.experiment.Experiment):
+    """A name and a folder: the factory of everything that runs in them. See `taskensemble.Experiment`."""
+
+    def __init__(
+        self, name: str, exp_path: str | os.PathLike[str] | None = None, launcher: str = "local", **keywords: Any
+    ) -> None:
+        super().__init__(name, exp_path, launcher, **keywords)
+        self.telemetry = TelemetryConfiguration(os.environ.get("SMARTSIM_FLAG_TELEMETRY", "1") != "0")
+
+    def _entity_classes(self) -> tuple[type[Model], type[Ensemble], type[Database]]:
+        return SmartSimModel, SmartSimEnsemble, Orchestrator
+
+    def generate(
+        self, *entities: Entity, tag: str | None = None, overwrite: bool = False, verbose: bool = False
+    ) -> None:
+        """Make the folders and files of entities, and SmartSim's records of their parameters.
+
+        Raises:
+            FileExistsError, ParameterWriterError: as `taskensemble.Experiment.generate`.
+        """
+        super().generate(*entities, tag=tag, overwrite=overwrite, verbose=verbose)
+        for entity in entities:
+            if isinstance(entity, Database):
+                Path(entity.path).mkdir(parents=True, exist_ok=True)
+        write_records(self.exp_path, entities, tag, datetime.now())
+
+    def get_status(self, *entities: Entity) -> list[SmartSimStatus]:  # type: ignore[override]
+        """One status for each model, then each member of the ensembles, then each database."""
+        return [SmartSimStatus(str(status)) for status in super().get_status(*entities)]

@@ -1,0 +1,4 @@
+"""What SR_DB_TYPE says of a database."""
+
+CLUSTERED = "Clustered"
+STANDALONE = "Standalone"

@@ -1,0 +1,5 @@
+"""Run settings of aprun."""
+
+from taskensemble.settings import AprunSettings
+
+__all__ = ["AprunSettings"]

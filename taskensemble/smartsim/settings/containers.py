@@ -1,0 +1,5 @@
+"""Containers that a program runs in."""
+
+from taskensemble.settings import Container, Singularity
+
+__all__ = ["Container", "Singularity"]

@@ -1,0 +1,5 @@
+"""Run and batch settings of LSF."""
+
+from taskensemble.settings import BsubBatchSettings, JsrunSettings
+
+__all__ = ["BsubBatchSettings", "JsrunSettings"]

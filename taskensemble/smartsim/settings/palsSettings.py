@@ -1,0 +1,5 @@
+"""Run settings of PALS."""
+
+from taskensemble.settings import PalsMpiexecSettings
+
+__all__ = ["PalsMpiexecSettings"]

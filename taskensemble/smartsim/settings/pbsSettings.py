@@ -1,0 +1,5 @@
+"""Batch settings of PBS."""
+
+from taskensemble.settings import QsubBatchSettings
+
+__all__ = ["QsubBatchSettings"]

@@ -1,0 +1,5 @@
+"""Batch settings of SGE."""
+
+from taskensemble.settings import SgeQsubBatchSettings
+
+__all__ = ["SgeQsubBatchSettings"]
