@@ -10,6 +10,7 @@ What differs from kombu's own:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -69,6 +70,12 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             return True
         finally:
             self._in_poll = None
+
+    def close(self) -> None:
+        """Closes the channel; a wait that is under way is ended first, and what it had fetched goes back to its queue."""
+        with suppress(*self.connection_errors):
+            self.unblock()
+        super().close()
 
     def waits_for(self, queues: list[str]) -> bool:
         """Whether a wait is under way that leaves some of these queues out."""
