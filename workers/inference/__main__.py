@@ -9,9 +9,10 @@ import signal
 import sys
 
 from .backend import KINDS, BackendError, Threads, create_backend
+from .connection import Credentials
 from .loop import Options, serve
 from .process import end_with_parent
-from .supervisor import PASSWORD_VARIABLE, Supervisor, count_gpus, default_name, installed_pairs
+from .supervisor import PASSWORD_VARIABLE, USER_VARIABLE, Supervisor, count_gpus, default_name, installed_pairs
 
 _POLL = 200
 
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if options.role == "supervisor":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN if options.parent else signal.default_int_handler)
     if options.parent:
         end_with_parent(options.parent)
@@ -34,12 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers.inference", description=__doc__)
-    parser.add_argument("--parent", type=int, default=0, help="end when the parent with this pid ends")
     roles = parser.add_subparsers(dest="role", required=True)
     worker = roles.add_parser("worker", help="run the models of one backend on one device")
     supervisor = roles.add_parser("supervisor", help="start workers when the database asks for them")
     for role in (worker, supervisor):
+        role.add_argument(
+            "--db", required=True, action="append", help="host:port or unix://path; again for further shards"
+        )
         role.add_argument("--parent", type=int, default=0, help="end when the parent with this pid ends")
+        role.add_argument("--report", type=int, default=-1, help="descriptor on which to say that it works")
         role.add_argument(
             "--poll",
             type=int,
@@ -52,14 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument(
             "--inter-op-threads", type=int, default=0, help="operators at a time; 0: the backend's choice"
         )
-    worker.add_argument(
-        "--db", required=True, action="append", help="host:port or unix://path; again for further servers"
-    )
     worker.add_argument("--backend", required=True, type=str.upper, choices=sorted(KINDS))
     worker.add_argument("--device", default="CPU", type=str.upper, help="CPU or GPU:n")
     worker.add_argument("--supervisor", default="", help="name of the supervisor that starts it")
-    worker.add_argument("--report", type=int, default=-1, help="descriptor on which to say that it has joined")
-    supervisor.add_argument("--db", required=True, help="host:port or unix://path")
     supervisor.add_argument("--name", default="", help="unique among the supervisors of a server")
     supervisor.add_argument("--workers-per-device", type=int, default=1)
     supervisor.add_argument("--gpus", type=int, default=-1, help="GPUs to offer; default: those of this node")
@@ -67,36 +67,51 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    report = os.fdopen(options.report, "w") if options.report >= 0 else sys.stderr
+    report = os.fdopen(options.report, "w") if options.report >= 0 else None
 
-    def joined() -> None:
-        if options.report >= 0 and not report.closed:
-            print("joined", file=report)
-            report.close()
+    def tell(text: str) -> None:
+        if report is not None and not report.closed:
+            with report:
+                print(text, file=report)
 
     try:
         backend = create_backend(
             options.backend, options.device, Threads(options.intra_op_threads, options.inter_op_threads)
         )
     except BackendError as error:
-        print(error, file=report, flush=True)
+        logging.error("%s", error)
+        tell(str(error))
         return 1
     poll = options.poll if options.poll >= 0 else (_POLL if len(os.sched_getaffinity(0)) > 1 else 0)
-    password = os.environ.pop(PASSWORD_VARIABLE, None)
-    serve(options.db, backend, Options(options.backend, options.device, password, poll, options.supervisor, joined))
+    serve(
+        options.db,
+        backend,
+        Options(options.backend, options.device, _credentials(), poll, options.supervisor, lambda: tell("joined")),
+    )
     return 0
 
 
 def _supervisor(options: argparse.Namespace) -> int:
-    offers = installed_pairs(options.gpus if options.gpus >= 0 else count_gpus(), options.workers_per_device)
+    def ready() -> None:
+        if options.report >= 0:
+            os.write(options.report, b"ready\n")
+            os.close(options.report)
+
     passed_on = [
         *("--poll", str(options.poll)),
         *("--intra-op-threads", str(options.intra_op_threads)),
         *("--inter-op-threads", str(options.inter_op_threads)),
     ]
-    password = os.environ.pop(PASSWORD_VARIABLE, None)
-    Supervisor(options.db, password, options.name or default_name(), offers, passed_on).run()
+    offers = installed_pairs(options.gpus if options.gpus >= 0 else count_gpus(), options.workers_per_device)
+    Supervisor(options.db, _credentials(), options.name or default_name(), offers, passed_on, ready).run()
     return 0
+
+
+def _credentials() -> Credentials | None:
+    """From the environment, where no process list shows it, and out of it."""
+    user = os.environ.pop(USER_VARIABLE, "")
+    password = os.environ.pop(PASSWORD_VARIABLE, "")
+    return (user, password) if password else None
 
 
 if __name__ == "__main__":

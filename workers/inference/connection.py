@@ -23,6 +23,10 @@ _PAUSE_AFTER_CROWDED = 200
 _VECTOR = 64
 
 
+Credentials = tuple[str, str]
+"""User, empty for the default one, and password."""
+
+
 class ServerError(Exception):
     """The server's error reply."""
 
@@ -32,12 +36,14 @@ class Connection:
 
     Arguments:
         address: where the server listens.
-        password: for AUTH, or None.
+        credentials: for AUTH, or None.
         poll: microseconds to poll the socket before sleeping on it; 0: sleep at once. Polling wakes up some 50 µs sooner and
             is given up for a while whenever it turns out that no core was idle.
     """
 
-    def __init__(self, address: str, password: str | None = None, poll: int = 0, timeout: float = 10.0) -> None:
+    def __init__(
+        self, address: str, credentials: Credentials | None = None, poll: int = 0, timeout: float = 10.0
+    ) -> None:
         self.address = address
         self.unix = address.startswith("unix://")
         self._socket = _connect(address, timeout)
@@ -47,8 +53,9 @@ class Connection:
         self._end = 0
         self._poll_ns = poll * 1000
         self._pause = 0
-        if password:
-            self.command("AUTH", password)
+        if credentials:
+            user, password = credentials
+            self.command("AUTH", *((user, password) if user else (password,)))
 
     def fileno(self) -> int:
         """For select and poll."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from .backend import Backend, BackendError, Model, Script
-from .connection import Connection, ServerError, wait_for_any
+from .connection import Connection, Credentials, ServerError, wait_for_any
 from .frames import (
     STYLE_ENTRY_POINT,
     STYLE_MODEL,
@@ -46,7 +46,7 @@ class Options(NamedTuple):
 
     backend: str
     device: str
-    password: str | None = None
+    credentials: Credentials | None = None
     poll: int = 0
     """Microseconds to poll the socket before sleeping."""
     supervisor: str = ""
@@ -79,32 +79,37 @@ class Models:
 
 
 class ScriptDatabase:
-    """The database behind a session, as its scripts see it: a second, ordinary connection, made when it is first needed."""
+    """The database behind a session, as its scripts see it, through ordinary connections made when they are first needed.
+
+    On a restricted server the worker is its administrator, but a script that a member stored is not: its commands run as the
+    default user's.
+    """
 
     def __init__(self, address: str, options: Options, models: Models) -> None:
         self._address = address
-        self._options = options
+        self._backend = options.backend
         self._models = models
-        self._connection: Connection | None = None
-        self._selected = 0
+        self._administrator = options.credentials
+        self._member = None if options.credentials and options.credentials[0] else options.credentials
+        self._connections: dict[Credentials | None, tuple[Connection, int]] = {}
         self._loaded: dict[str, tuple[int, Model]] = {}
         self.number = 0
         """Number of the caller's database."""
 
     def execute(self, command: str, args: Sequence[str]) -> Any:
         """Run a command; byte strings of the reply become text."""
-        return _decoded(self._ask(command, *args))
+        return _decoded(self._ask(self._member, command, *args))
 
     def model(self, name: str) -> Model:
         """The model under a key, loaded when it is another than before."""
-        reply = self._ask("AI._WORKER", "MODEL", name)
+        reply = self._ask(self._administrator, "AI._WORKER", "MODEL", name)
         if reply is None:
             raise BackendError("ERR model key is empty")
         version, backend, _device, inputs, outputs, blob = reply
-        if bytes(backend).decode() != self._options.backend:
+        if bytes(backend).decode() != self._backend:
             raise BackendError(
-                f"redisAI.model_execute: {name} is a model of {bytes(backend).decode()}; scripts run models of "
-                f"{self._options.backend} only"
+                f"redisAI.model_execute: {name} is a model of {bytes(backend).decode()}; "
+                f"scripts run models of {self._backend} only"
             )
         known = self._loaded.get(name)
         if known is None or known[0] != version:
@@ -114,24 +119,25 @@ class ScriptDatabase:
         return known[1]
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        """Close the connections."""
+        for connection, _ in self._connections.values():
+            connection.close()
 
-    def _ask(self, *words: str) -> Any:
+    def _ask(self, credentials: Credentials | None, *words: str) -> Any:
+        connection, selected = self._connections.pop(credentials, (None, 0))
         try:
-            if self._connection is None:
-                self._connection = Connection(self._address, self._options.password)
-                self._selected = 0
-            if self.number != self._selected:
-                self._connection.command("SELECT", self.number)
-                self._selected = self.number
-            return self._connection.command(*words)
+            if connection is None:
+                connection = Connection(self._address, credentials)
+            if self.number != selected:
+                connection.command("SELECT", self.number)
+                selected = self.number
+            reply = connection.command(*words)
         except ServerError as error:
+            if connection is not None:
+                self._connections[credentials] = (connection, selected)
             raise BackendError(str(error)) from error
-        except OSError:
-            self._connection = None
-            raise
+        self._connections[credentials] = (connection, selected)
+        return reply
 
 
 def _decoded(reply: Any) -> Any:
@@ -146,7 +152,7 @@ class Session:
     """A worker's work for one server."""
 
     def __init__(self, address: str, backend: Backend, models: Models, options: Options) -> None:
-        self.connection = Connection(address, options.password, options.poll)
+        self.connection = Connection(address, options.credentials, options.poll)
         self._backend = backend
         self._models = models
         self._loaded: dict[int, Model] = {}
@@ -336,7 +342,6 @@ def _serve_many(addresses: Sequence[str], backend: Backend, models: Models, opti
                 log.info("%s: %s", address, error)
                 session.close()
                 del sessions[connection]
-                if not options.supervisor:
-                    waiting[address] = time.monotonic() + _RECONNECT_DELAYS[0]
-        if options.supervisor and not sessions and waiting:
+                waiting[address] = time.monotonic() + _RECONNECT_DELAYS[0]
+        if options.supervisor and not sessions:
             return

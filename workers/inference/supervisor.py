@@ -1,4 +1,4 @@
-"""The supervisor: starts inference workers on the module's orders and ends with the server.
+"""The supervisor: starts inference workers on the module's orders and ends with its servers.
 
 It offers a pair (backend, device) when the backend's wheel is installed and the device is there, imports no backend itself, and
 starts a worker only when the module asks for it. Workers die with it: the kernel sees to that.
@@ -10,19 +10,20 @@ import glob
 import logging
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .backend import KINDS, can_use_gpus, installed_version, missing_text
-from .connection import Connection, ServerError
+from .connection import Connection, Credentials, ServerError
 
 PROTOCOL = 1
+USER_VARIABLE = "TASKENSEMBLE_DB_USER"
 PASSWORD_VARIABLE = "TASKENSEMBLE_DB_PASSWORD"
+_SERVER_WITHIN = 120.0
 _RESTART_DELAYS = (0.0, 0.0, 0.5, 2.0, 10.0)
 _LONG_LIFE = 30.0
 _GRACE = 2.0
@@ -33,11 +34,10 @@ Pair = tuple[str, str]
 
 
 class Worker(NamedTuple):
-    """A worker process: what it serves, how to see its end, and the pipe on which it reports that it has joined."""
+    """A worker process: what it serves, and the pipe on which it says that it has joined."""
 
     pair: Pair
     process: subprocess.Popen[bytes]
-    pidfd: int
     report: int
     started: float
 
@@ -70,49 +70,59 @@ def count_gpus() -> int:
 
 
 class Supervisor:
-    """The supervisor of one server.
+    """The supervisor of a database: of one server, or of the shards of a cluster, which then share their workers.
 
     Arguments:
-        address: the server, `host:port` or `unix://path`.
-        name: unique among the server's supervisors.
+        addresses: the servers, `host:port` or `unix://path`.
+        credentials: user and password, or None.
+        name: unique among the servers' supervisors.
         offers: (backend, device, most workers).
         worker_arguments: passed on to each worker's command line.
+        ready: called once every server knows the offers.
     """
 
     def __init__(
         self,
-        address: str,
-        password: str | None,
+        addresses: Sequence[str],
+        credentials: Credentials | None,
         name: str,
         offers: Sequence[tuple[str, str, int]],
         worker_arguments: Sequence[str] = (),
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._address = address
-        self._password = password
+        self._credentials = credentials
         self._name = name
         self._offers = offers
+        self._most = {(backend, device): count for backend, device, count in offers}
         self._worker_arguments = tuple(worker_arguments)
-        self._connection = Connection(address, password)
+        self._connections = {address: _patient_connection(address, credentials) for address in addresses}
+        self._ready = ready
         self._workers: dict[int, Worker] = {}
         self._due: list[tuple[float, Pair]] = []
         self._early_ends: dict[Pair, int] = {}
 
     def run(self) -> None:
-        """Serve the module's orders until the server is gone; then end every worker."""
+        """Serve the module's orders until every server is gone; then end every worker."""
         try:
-            self._supervise()
-            while True:
+            for address in self._connections:
+                self._supervise(address)
+                # The reply to a later command shows that the server has read the offers.
+                probe = Connection(address, self._credentials)
+                probe.command("PING")
+                probe.close()
+            self._ready()
+            while self._connections:
                 self._wait()
-        except (ConnectionError, OSError) as error:
-            log.info("%s: %s", self._address, error)
+        except OSError as error:
+            log.error("%s", error)
         finally:
             self._end_all()
 
-    def _supervise(self) -> None:
+    def _supervise(self, address: str) -> None:
         words: list[str | int] = ["AI._WORKER", "SUPERVISE", PROTOCOL, self._name]
         for backend, device, count in self._offers:
             words += ["OFFER", backend, device, count]
-        self._connection.send(*words)
+        self._connections[address].send(*words)
 
     def _wait(self) -> None:
         """Wait for an order, a worker's end, or a start that is due."""
@@ -121,40 +131,61 @@ class Supervisor:
             self._due.remove((due, pair))
             self._start(pair)
         poller = select.poll()
-        poller.register(self._connection, select.POLLIN)
-        for pidfd in self._workers:
-            poller.register(pidfd, select.POLLIN)
+        by_descriptor = {connection.fileno(): address for address, connection in self._connections.items()}
+        for descriptor in (*by_descriptor, *self._workers):
+            poller.register(descriptor, select.POLLIN)
         soonest = min((due for due, _ in self._due), default=None)
         ready = poller.poll(None if soonest is None else max(0.0, soonest - now) * 1000 + 1)
         for descriptor, _ in ready:
             if descriptor in self._workers:
                 self._ended(descriptor)
-        if any(descriptor == self._connection.fileno() for descriptor, _ in ready):
-            order = [bytes(word).decode() for word in self._connection.reply()]
+            else:
+                self._take_order(by_descriptor[descriptor])
+
+    def _take_order(self, address: str) -> None:
+        try:
+            order = [bytes(word).decode() for word in self._connections[address].reply()]
+            self._supervise(address)
+        except OSError as error:
+            log.info("%s", error)
+            self._connections.pop(address).close()
+        except ServerError as error:
+            log.error("%s: %s", address, error)
+            self._connections.pop(address).close()
+        else:
+            log.info("%s: %s", address, " ".join(order))
             self._obey(order)
-            self._supervise()
 
     def _obey(self, order: list[str]) -> None:
-        log.info("order: %s", " ".join(order))
         verb, backend, device = order[:3]
+        pair = (backend, device)
         if verb in ("REPLACE", "STOP"):
             self._kill(int(order[4]))
-        if verb in ("START", "REPLACE"):
-            pair = (backend, device)
+        # Shards share workers: one that was started for another shard joins this one too.
+        running = sum(worker.pair == pair for worker in self._workers.values()) + sum(
+            due[1] == pair for due in self._due
+        )
+        if verb == "REPLACE" or (verb == "START" and running < self._most.get(pair, 1)):
             early = self._early_ends.get(pair, 0)
             self._due.append((time.monotonic() + _RESTART_DELAYS[min(early, len(_RESTART_DELAYS) - 1)], pair))
 
     def _start(self, pair: Pair) -> None:
         backend, device = pair
         report, child_report = os.pipe()
-        command = [sys.executable, "-P", "-m", __package__, "worker", "--db", self._address, "--backend", backend]
-        command += ["--device", device, "--supervisor", self._name, "--parent", str(os.getpid())]
-        command += ["--report", str(child_report), *self._worker_arguments]
+        command = [sys.executable, "-P", "-m", __package__, "worker", "--backend", backend, "--device", device]
+        for address in self._connections:
+            command += ["--db", address]
+        command += ["--supervisor", self._name, "--parent", str(os.getpid()), "--report", str(child_report)]
         environment = dict(os.environ)
-        if self._password:
-            environment[PASSWORD_VARIABLE] = self._password
+        if self._credentials:
+            environment[USER_VARIABLE], environment[PASSWORD_VARIABLE] = self._credentials
         try:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=(child_report,))
+            process = subprocess.Popen(
+                [*command, *self._worker_arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(child_report,),
+            )
         except OSError as error:
             os.close(report)
             self._report_failure(pair, f"cannot start a worker: {error}")
@@ -162,7 +193,7 @@ class Supervisor:
         finally:
             os.close(child_report)
         pidfd = os.pidfd_open(process.pid)
-        self._workers[pidfd] = Worker(pair, process, pidfd, report, time.monotonic())
+        self._workers[pidfd] = Worker(pair, process, report, time.monotonic())
         log.info("started a worker for %s on %s: pid %d", backend, device, process.pid)
 
     def _ended(self, pidfd: int) -> None:
@@ -179,31 +210,49 @@ class Supervisor:
 
     def _report_failure(self, pair: Pair, text: str) -> None:
         log.error("%s on %s: %s", *pair, text)
-        try:
-            connection = Connection(self._address, self._password)
-            connection.command("AI._WORKER", "FAILED", self._name, *pair, text)
-            connection.close()
-        except (OSError, ServerError) as error:
-            log.error("the server did not take it: %s", error)
+        for address in self._connections:
+            try:
+                connection = Connection(address, self._credentials)
+                connection.command("AI._WORKER", "FAILED", self._name, *pair, text)
+                connection.close()
+            except (OSError, ServerError) as error:
+                log.error("%s did not take it: %s", address, error)
 
     def _kill(self, pid: int) -> None:
-        for worker in self._workers.values():
+        for pidfd, worker in list(self._workers.items()):
             if worker.process.pid == pid:
                 worker.process.kill()
+                self._ended(pidfd)
                 return
         log.warning("pid %d is no worker of this supervisor", pid)
 
     def _end_all(self) -> None:
-        self._connection.close()
+        for connection in self._connections.values():
+            connection.close()
         deadline = time.monotonic() + _GRACE
         for worker in self._workers.values():
-            worker.process.send_signal(signal.SIGTERM)
+            worker.process.terminate()
         for worker in self._workers.values():
             try:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+
+
+def _patient_connection(address: str, credentials: Credentials | None) -> Connection:
+    """A connection to a server that may still be starting, or loading what it holds."""
+    deadline = time.monotonic() + _SERVER_WITHIN
+    while True:
+        try:
+            connection = Connection(address, credentials)
+            connection.command("PING")
+        except (OSError, ServerError) as error:
+            if time.monotonic() > deadline:
+                raise OSError(f"{address}: {error}") from error
+            time.sleep(0.01)
+        else:
+            return connection
 
 
 def default_name() -> str:

@@ -1,0 +1,146 @@
+"""ML assets onto a database: every model and script on every device and every shard, each one verified.
+
+The names are those that SmartRedis looks for: `name` on the first device, `name.GPU:i` for each of several; on a cluster
+`{tag}.name` on each shard, where the tag hashes to the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import NamedTuple
+
+from taskensemble.ai.resp import Argument, ReplyError
+from taskensemble.ai.topology import shard_tag
+from taskensemble.engine.records import AssetRecord, DatabaseAddressRecord
+from taskensemble.errors import AssetError
+
+from .connection import Administration, Refused, connected, text
+
+_LOAD_WITHIN = 600.0
+"""Seconds: a first load starts an inference worker, which imports its backend."""
+_CHUNK = 511 * 1024 * 1024
+_EXTRAS = {"TORCH": "torch", "TF": "tensorflow", "TFLITE": "litert", "ONNX": "onnx"}
+
+
+class Copy(NamedTuple):
+    """One copy of an asset: its key and its device."""
+
+    key: bytes
+    device: str
+
+
+def copies(asset: AssetRecord, tag: bytes = b"") -> list[Copy]:
+    """The copies of an asset on one server.
+
+    Arguments:
+        tag: hash tag of a cluster's shard; empty: the server is no shard.
+    """
+    prefix = b"{" + tag + b"}." if tag else b""
+    name = prefix + asset.name.encode()
+    if asset.devices_per_node <= 1:
+        device = f"GPU:{asset.first_device}" if asset.device == "GPU" and asset.first_device else asset.device
+        return [Copy(name, device)]
+    devices = [f"GPU:{asset.first_device + index}" for index in range(asset.devices_per_node)]
+    return [Copy(name, devices[0]), *(Copy(name + b"." + device.encode(), device) for device in devices)]
+
+
+def load_assets(
+    record: DatabaseAddressRecord, assets: Sequence[AssetRecord], content: Callable[[AssetRecord], bytes]
+) -> None:
+    """Load assets into a database and verify each copy. Assets of different backends are loaded at the same time.
+
+    Arguments:
+        record: the running database; every shard gets every asset.
+        content: the bytes of an asset, checked by the caller against its digest.
+    Raises:
+        AssetError: the database refused one; the text names it and is the server's.
+    """
+    tagged = _tags(record)
+    by_backend = sorted(assets, key=lambda asset: asset.backend)
+    groups = [list(group) for _, group in groupby(by_backend, key=lambda asset: asset.backend)]
+
+    def load(group: list[AssetRecord]) -> None:
+        for address, tag in tagged:
+            for asset in group:
+                _load(record, address, tag, asset, content)
+
+    with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
+        for done in [pool.submit(load, group) for group in groups]:
+            done.result()
+
+
+def _tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
+    """Each server's address with the hash tag of its lowest slot range; an empty tag without a cluster."""
+    if not record.cluster:
+        return [(address, b"") for address in record.addresses]
+    tags = []
+    try:
+        for address in record.addresses:
+            with connected(address, record.password) as client:
+                myself = next(line for line in text(client.ask("CLUSTER", "NODES")).splitlines() if "myself" in line)
+            ranges = [part for part in myself.split()[8:] if not part.startswith("[")]
+            if not ranges:
+                continue
+            low, _, high = min(ranges, key=lambda part: int(part.partition("-")[0])).partition("-")
+            tags.append((address, shard_tag(int(low), int(high or low))))
+    except Refused as error:
+        raise AssetError(f"database {record.identifier}: the cluster does not answer: {error}") from error
+    return tags
+
+
+def _load(
+    record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, content: Callable[[AssetRecord], bytes]
+) -> None:
+    blob = content(asset)
+    for copy in copies(asset, tag):
+        try:
+            with connected(address, record.password, timeout=_LOAD_WITHIN) as client:
+                client.ask(*_store_command(asset, copy, blob))
+                _verify(client, asset, copy, len(blob))
+        except Refused as error:
+            raise AssetError(_refusal(record, address, asset, copy, error)) from error
+
+
+def _store_command(asset: AssetRecord, copy: Copy, blob: bytes) -> list[Argument]:
+    tag: list[Argument] = ["TAG", asset.tag] if asset.tag else []
+    if asset.kind == "script":
+        return ["AI.SCRIPTSET", copy.key, copy.device, *tag, "SOURCE", blob]
+    words: list[Argument] = ["AI.MODELSTORE", copy.key, asset.backend, copy.device, *tag]
+    if asset.batch_size:
+        words += ["BATCHSIZE", asset.batch_size]
+    if asset.min_batch_size:
+        words += ["MINBATCHSIZE", asset.min_batch_size]
+    if asset.min_batch_timeout:
+        words += ["MINBATCHTIMEOUT", asset.min_batch_timeout]
+    if asset.backend == "TF":
+        words += ["INPUTS", len(asset.inputs), *asset.inputs, "OUTPUTS", len(asset.outputs), *asset.outputs]
+    view = memoryview(blob)
+    return [*words, "BLOB", *(view[start : start + _CHUNK] for start in range(0, max(1, len(blob)), _CHUNK))]
+
+
+def _verify(client: Administration, asset: AssetRecord, copy: Copy, size: int) -> None:
+    """Read back what the server says it holds: kind, backend, device, and the length of what was sent."""
+    if asset.kind == "script":
+        reply = client.ask("AI.SCRIPTGET", copy.key, "META", "SOURCE")
+    else:
+        reply = client.ask("AI.MODELGET", copy.key, "META")
+    words = list(reply)
+    facts = {text(key): value for key, value in zip(words[::2], words[1::2], strict=False)}
+    stored = text(facts.get("device", b"")).upper()
+    if stored.removesuffix(":0") != copy.device.upper().removesuffix(":0"):
+        raise ReplyError(f"it was stored for {copy.device}, but the database holds it for {stored or 'nothing'}")
+    if asset.kind == "model" and text(facts.get("backend", b"")).upper() != asset.backend:
+        raise ReplyError(f"it was stored for {asset.backend}, but the database holds {facts.get('backend')!r}")
+    if asset.kind == "script" and len(facts.get("source", b"")) != size:
+        raise ReplyError(f"{size} bytes were stored, but the database holds {len(facts.get('source', b''))}")
+
+
+def _refusal(record: DatabaseAddressRecord, address: str, asset: AssetRecord, copy: Copy, error: Exception) -> str:
+    what = f"{'script' if asset.kind == 'script' else asset.backend + ' model'} {asset.name!r} on {copy.device}"
+    text = f"{what} was refused by the database {record.identifier or 'at ' + address}: {error}"
+    if "Could not load backend" in str(error):
+        extra = _EXTRAS[asset.backend]
+        text += f" (where the database runs, is it installed? `pip install 'taskensemble[{extra}]'`; its log says more)"
+    return text

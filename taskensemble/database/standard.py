@@ -1,0 +1,303 @@
+"""A standard database: its servers, the supervisor of their inference workers, and the record that says where it answers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskensemble.engine.records import DatabaseAddressRecord
+from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
+
+from .cluster import form_cluster
+from .connection import Refused, connected, credentials
+from .server import ServerOptions, free_port, interface_address, start_server, wait_gone, wait_ready
+
+_SUPERVISED_WITHIN = 60.0
+_LONGEST_SOCKET_PATH = 107
+_children: list[subprocess.Popen[bytes]] = []
+"""What this process has started: a process that ends here must be waited for here."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """A database to start on this node.
+
+    Attributes:
+        name: of its log, configuration and dump files.
+        folder: where they go.
+        identifier: what its address record carries.
+        port: of the first shard; the further shards take the next ones. 0: any free one, or none with a Unix socket.
+        interfaces: network interfaces or addresses to listen on; clients are told the first.
+        unix_socket: path of a socket to listen on besides; clients are told it then.
+        socket_permissions: of that socket.
+        shards: servers; three and more make a cluster.
+        settings: configuration as in valkey.conf: maxmemory, save, …
+        restricted: limit by ACL what clients without a password may do.
+        cpus: CPUs that the servers and their workers may use; empty: any.
+        owner: pid of the process that it ends with, however that ends; None: this process; 0: none.
+        supervise: whether inference workers are started on demand.
+        workers_per_device: most inference workers for each backend and device.
+        gpus: GPUs to offer; None: those of this node.
+        intra_op_threads, inter_op_threads: threads of the backends; 0: their own choice.
+        poll: microseconds that a worker polls its socket before it sleeps; None: 200 with two cores or more.
+    """
+
+    name: str
+    folder: Path
+    identifier: str = ""
+    port: int = 0
+    interfaces: tuple[str, ...] = ("lo",)
+    unix_socket: str | None = None
+    socket_permissions: int = 0o755
+    shards: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    restricted: bool = False
+    cpus: tuple[int, ...] = ()
+    owner: int | None = None
+    supervise: bool = True
+    workers_per_device: int = 1
+    gpus: int | None = None
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    poll: int | None = None
+
+
+def start_database(options: DatabaseOptions) -> DatabaseAddressRecord:
+    """Start a database and wait until it answers, a cluster until it is healthy.
+
+    Returns:
+        Its address. The record's password is the administrator's of a restricted database; members need none.
+    Raises:
+        InputError: an argument cannot be used.
+        DatabaseError: it could not be started; then nothing of it is left.
+    """
+    servers = _servers(options)
+    processes: list[subprocess.Popen[bytes]] = []
+    supervisor: subprocess.Popen[bytes] | None = None
+    try:
+        for server in servers:
+            processes.append(start_server(server))
+        report = -1
+        if options.supervise:
+            supervisor, report = _start_supervisor(options, servers)
+        pids = [wait_ready(server, process) for server, process in zip(servers, processes, strict=True)]
+        if len(servers) > 1:
+            form_cluster([server.address for server in servers], servers[0].password)
+        if supervisor is not None:
+            _wait_supervised(options, supervisor, report)
+            pids.append(supervisor.pid)
+    except BaseException:
+        for process in (*processes, *([supervisor] if supervisor else [])):
+            process.terminate()
+        for process in (*processes, *([supervisor] if supervisor else [])):
+            _end(process)
+        raise
+    _children.extend(processes)
+    if supervisor is not None:
+        _children.append(supervisor)
+    return DatabaseAddressRecord(
+        identifier=options.identifier,
+        addresses=tuple(server.address for server in servers),
+        cluster=len(servers) > 1,
+        processes=tuple(pids),
+        host=socket.gethostname(),
+        password=servers[0].password,
+    )
+
+
+def _servers(options: DatabaseOptions) -> list[ServerOptions]:
+    if options.shards < 1 or options.shards == 2:
+        raise InputError(f"shards={options.shards}: a database is one server, or a cluster of three or more")
+    if options.unix_socket and options.shards > 1:
+        raise InputError("unix_socket: a cluster cannot listen on a Unix socket")
+    if options.unix_socket and len(os.fsencode(options.unix_socket)) > _LONGEST_SOCKET_PATH:
+        raise InputError(
+            f"unix_socket={options.unix_socket!r}: longer than {_LONGEST_SOCKET_PATH} bytes; choose a shorter path"
+        )
+    hosts = tuple(dict.fromkeys(interface_address(interface) for interface in options.interfaces))
+    if not hosts:
+        raise InputError("interfaces: give at least one network interface")
+    clustered = options.shards > 1
+    secret = secrets.token_hex(16) if options.restricted else None
+    servers = []
+    for index in range(options.shards):
+        port = options.port + index if options.port else 0
+        if not port and not options.unix_socket:
+            port = free_port(hosts[0], cluster=clustered)
+        servers.append(
+            ServerOptions(
+                name=f"{options.name}_{index}" if clustered else options.name,
+                folder=options.folder.absolute(),
+                port=port,
+                hosts=hosts,
+                unix_socket=options.unix_socket,
+                socket_permissions=options.socket_permissions,
+                settings=options.settings,
+                cluster=clustered,
+                secret=secret,
+                cpus=options.cpus,
+                owner=os.getpid() if options.owner is None else options.owner,
+            )
+        )
+    return servers
+
+
+def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the supervisor; it waits for the servers itself, and says on the descriptor when they know it."""
+    report, told = os.pipe()
+    command = [sys.executable, "-P", "-m", "workers.inference", "supervisor", "--report", str(told)]
+    for server in servers:
+        command += ["--db", server.address]
+    command += ["--workers-per-device", str(options.workers_per_device)]
+    if options.gpus is not None:
+        command += ["--gpus", str(options.gpus)]
+    if options.poll is not None:
+        command += ["--poll", str(options.poll)]
+    command += ["--intra-op-threads", str(options.intra_op_threads)]
+    command += ["--inter-op-threads", str(options.inter_op_threads)]
+    if options.cpus and shutil.which("taskset"):
+        command = ["taskset", "--cpu-list", ",".join(map(str, options.cpus)), *command]
+    environment = dict(os.environ)
+    known = credentials(servers[0].password)
+    if known:
+        environment["TASKENSEMBLE_DB_USER"], environment["TASKENSEMBLE_DB_PASSWORD"] = known
+    log = (options.folder / f"{options.name}_inference.log").open("ab")
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(told,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(told)
+        log.close()
+    return process, report
+
+
+def _wait_supervised(options: DatabaseOptions, supervisor: subprocess.Popen[bytes], report: int) -> None:
+    try:
+        ready, _, _ = select.select([report], [], [], _SUPERVISED_WITHIN)
+        if ready and os.read(report, 64).startswith(b"ready"):
+            return
+    finally:
+        os.close(report)
+    log = options.folder / f"{options.name}_inference.log"
+    last = log.read_text(errors="replace").splitlines()[-3:]
+    ended = supervisor.poll()
+    what = f"ended with {ended}" if ended is not None else f"was not ready within {_SUPERVISED_WITHIN:g} s"
+    raise DatabaseError(f"The supervisor of database {options.name} {what}: {'; '.join(last)}. Its log is {log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def is_alive(record: DatabaseAddressRecord, timeout: float = 2.0) -> bool:
+    """Whether every server of a database answers."""
+    try:
+        for address in record.addresses:
+            with connected(address, record.password, timeout=timeout) as client:
+                client.ask("PING")
+    except Refused:
+        return False
+    return True
+
+
+def configure_database(record: DatabaseAddressRecord, key: str, value: str) -> None:
+    """Set a configuration on every running server.
+
+    Raises:
+        DatabaseError: a server refuses it or is gone.
+    """
+    for address in record.addresses:
+        try:
+            with connected(address, record.password) as client:
+                client.ask("CONFIG", "SET", key, value)
+        except Refused as error:
+            raise DatabaseError(f"{key}={value!r} was refused by the database at {address}: {error}") from error
+
+
+def stop_database(record: DatabaseAddressRecord, timeout: float = 30.0) -> None:
+    """End a database of this node: servers (which save first if they are configured to), supervisor and workers.
+
+    A database that somebody else runs, and one that has ended already, is left alone.
+
+    Raises:
+        DatabaseError: it runs on another host, or something of it lives on after so many seconds.
+    """
+    if record.external:
+        return
+    here = record.host in ("", socket.gethostname())
+    for address in record.addresses:
+        with suppress(*Refused), connected(address, record.password, timeout=timeout) as client:
+            client.ask("SHUTDOWN")
+    if not here:
+        _wait_silent(record, timeout)
+        return
+    deadline = time.monotonic() + timeout
+    left = wait_gone(record.processes, timeout / 2)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        _reap()
+        left = wait_gone(left, max(1.0, (deadline - time.monotonic()) / 2))
+    _reap()
+    if left:
+        raise DatabaseError(f"database {record.identifier or record.addresses[0]}: processes {left} do not end")
+
+
+def _wait_silent(record: DatabaseAddressRecord, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while any(is_alive(record.model_copy(update={"addresses": (address,)})) for address in record.addresses):
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"database {record.identifier} on {record.host} still answers {timeout:g} s after SHUTDOWN"
+            )
+        time.sleep(0.05)
+
+
+def _reap() -> None:
+    """Wait for those of this process's children that have ended."""
+    _children[:] = [process for process in _children if process.poll() is None]
+
+
+def write_record(path: Path, record: DatabaseAddressRecord) -> None:
+    """Keep a record in a file that its owner alone may read, so that another process finds the database."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(record.model_dump_json(indent=1))
+    partial.replace(path)
+
+
+def read_record(path: Path) -> DatabaseAddressRecord:
+    """The record that `write_record` kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DatabaseFilesError: it holds no record.
+    """
+    text = path.read_text()
+    try:
+        return DatabaseAddressRecord.model_validate_json(text)
+    except ValueError as error:
+        raise DatabaseFilesError(f"{path} holds no database's record: {error}") from error
