@@ -21,7 +21,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ from workers.slots import Slot
 
 VARIABLE = "TASKENSEMBLE_ALLOCATION"
 """Set for a worker whose slots are its whole allocation."""
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _JOB_WISHES = tuple(
     f"SLURM_{name}"
@@ -187,9 +189,10 @@ def of_environment(environment: Mapping[str, str], tags: tuple[str, ...] = ()) -
     return None if allocation is None else AllocationSlots(allocation, tags)
 
 
-def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """An allocation's environment without what `srun` would take for a member's own wishes."""
-    return {name: value for name, value in environment.items() if name not in _JOB_WISHES and name != VARIABLE}
+def forget_wishes(environment: MutableMapping[str, str]) -> None:
+    """Take out of an allocation's environment what `srun` would read as a member's own wishes."""
+    for name in (*_JOB_WISHES, VARIABLE):
+        environment.pop(name, None)
 
 
 def launch_line(
@@ -214,17 +217,30 @@ def launch_line(
     first, *rest = argv
     slurm = allocation.scheduler == "slurm"
     if command.launcher == "srun":
-        return [first, *_srun_options(command, placement, allocation, attempt_id), *rest], {}
+        return [first, *_srun_options(command, placement, allocation, attempt_id), *rest], _threads(command, placement)
     if slurm and not command.launcher:
-        return ["srun", *_srun_options(command, placement, allocation, attempt_id), *argv], {}
+        options = _srun_options(command, placement, allocation, attempt_id)
+        return ["srun", *options, *argv], _threads(command, placement)
     if command.launcher in ("mpirun", "mpiexec", "orterun"):
         options, environment = _mpi(command, placement, slurm=slurm, exported=exported)
-        return [first, *options, *rest], environment | core_environment(_cores(placement, node_cpus))
+        environment |= core_environment(_cores(placement, node_cpus)) | _devices(placement)
+        return [first, *options, *rest], environment
     if command.launcher == "palsmpiexec" and not _given(command.head, "--hosts"):
         return [first, "--hosts", ",".join(placement.hosts), *rest], {}
     if command.launcher == "aprun" and not _given(command.head, "--node-list", "-L"):
         return [first, f"--node-list={','.join(placement.hosts)}", *rest], {}
     return list(argv), {}
+
+
+def _threads(command: CommandRecord, placement: Placement) -> dict[str, str]:
+    tasks = command.tasks or (command.tasks_per_node or 1) * len(placement.shares)
+    threads = command.cpus_per_task or max(1, sum(len(share.cpus) for share in placement.shares) // tasks)
+    return dict.fromkeys(THREAD_LIMITS, str(threads))
+
+
+def _devices(placement: Placement) -> dict[str, str]:
+    gpus = ",".join(map(str, placement.shares[0].gpus))
+    return {"CUDA_VISIBLE_DEVICES": gpus, "ROCR_VISIBLE_DEVICES": gpus} if gpus else {}
 
 
 def core_environment(cpus: Sequence[int]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from kombu import Exchange, Queue
 from taskensemble.engine import messages, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
-from workers import process, reaper, transport
+from workers import allocation, process, reaper, transport
 from workers.completion import completion
 from workers.members import Members
 from workers.setup import setup
@@ -104,8 +104,12 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def make_node(options: argparse.Namespace) -> tuple[Node, bool]:
+def make_node(options: argparse.Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
     """What this worker gives to members, and whether its CPU numbers are real and its own."""
+    whole = allocation.of_environment(os.environ, tuple(options.tag))
+    if whole is not None:
+        allocation.forget_wishes(os.environ)
+        return whole, False
     usable = sorted(os.sched_getaffinity(0))
     slots = options.slots or len(usable)
     pinned = process.lock_cpus(usable, slots)

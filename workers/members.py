@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import select
+import signal
 import socket
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
 
 from taskensemble.engine import messages, urls
+from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import (
     SCHEMA,
     MemberRecord,
@@ -40,6 +42,7 @@ from taskensemble.errors import TaskensembleError
 from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started
 from workers import process
+from workers.allocation import AllocationSlots, cancel_steps, job_is_ending
 from workers.link import Link, ReplyError
 from workers.process import Attempt, Outcome
 from workers.slots import Node, Slot
@@ -67,10 +70,18 @@ class Members:
     """
 
     def __init__(
-        self, worker: WorkerRecord, node: Node, *, broker_url: str, store_url: str, pinned: bool, lease: float
+        self,
+        worker: WorkerRecord,
+        node: Node | AllocationSlots,
+        *,
+        broker_url: str,
+        store_url: str,
+        pinned: bool,
+        lease: float,
     ) -> None:
         self.worker = worker
         self.node = node
+        self.allocation = node.allocation if isinstance(node, AllocationSlots) else None
         self.pinned = pinned
         self.lease = lease
         self.store = Store(store_url, patience=5)
@@ -88,6 +99,7 @@ class Members:
         self._publishing = ThreadPoolExecutor(1, "publish")
         self._preparing = ThreadPoolExecutor(4, "prepare")
         self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
+        self._asked: deque[tuple[Attempt, Ended]] = deque()
         self._waiting: dict[str, deque[Any]] = {}
         self._attempts: dict[int, Attempt] = {}
         self._numbers = itertools.count(1)
@@ -128,6 +140,8 @@ class Members:
         now = time.monotonic()
         while self._prepared:
             self._on_prepared(*self._prepared.popleft())
+        while self._asked:
+            self._on_ended(*self._asked.popleft())
         if now >= self._next_beat:
             self._register(now)
         if now >= self._next_renewal:
@@ -331,7 +345,9 @@ class Members:
         template, member = attempt.template, attempt.member
         try:
             databases = self.store.databases(attempt.run.path) if template.databases and attempt.run else {}
-            extra = process.member_environment(attempt, databases, self.pinned)
+            argv, extra = process.placed_line(
+                attempt, self.allocation, process.member_environment(attempt, databases, self.pinned)
+            )
         except KeyError as error:
             reason = f"the database {error.args[0]!r} that it needs is not running"
             self._finish(attempt, Outcome("f", None, reason))
@@ -341,7 +357,7 @@ class Members:
         attempt.spawned = True
         self.guard.spawn(
             attempt.id,
-            process.command_line(template, member, attempt.number),
+            argv,
             folder=str(folder),
             out=f"{name}.out",
             err=f"{name}.err",
@@ -369,6 +385,22 @@ class Members:
     # Ending
 
     def _on_end(self, attempt: Attempt, report: Ended | NotStarted) -> None:
+        if self.allocation is not None and isinstance(report, Ended) and report.returncode:
+            self._preparing.submit(self._ask_scheduler, self.allocation, attempt, report)
+        else:
+            self._on_ended(attempt, report)
+
+    def _ask_scheduler(self, allocation: AllocationRecord, attempt: Attempt, report: Ended) -> None:
+        """What an end in an allocation hides: the job itself is ending, or the program goes on where its launcher was killed."""
+        if allocation.scheduler == "slurm":
+            if report.returncode == -signal.SIGKILL:
+                cancel_steps(allocation.job_id, attempt.token, os.environ)
+            if not attempt.cancelled and not attempt.lost and job_is_ending(allocation.job_id, os.environ):
+                attempt.lost = f"its job {allocation.job_id} ended"
+        self._asked.append((attempt, report))
+        self.wake()
+
+    def _on_ended(self, attempt: Attempt, report: Ended | NotStarted) -> None:
         assert attempt.run is not None
         assert attempt.member is not None
         folder = member_folder(attempt.run.entities[attempt.entity], attempt.member)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
 from taskensemble.generation import generate_member
 from taskensemble.guard import Ended, NotStarted, Stage, Why
+from workers.allocation import THREAD_LIMITS, Placement, launch_line
 from workers.slots import Slot
 
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _OWN = ("TASKENSEMBLE_BROKER_URL", "TASKENSEMBLE_STORE_URL", "TASKENSEMBLE_SIGNING_KEY", "CELERY_CUSTOM_WORKER_POOL")
 
 
@@ -97,23 +98,42 @@ def prepare_folder(attempt: Attempt) -> Path:
     return folder
 
 
-def command_line(
-    template: TemplateRecord, member: MemberRecord, attempt: int, placement: tuple[str, ...] = ()
-) -> list[str]:
+def command_line(template: TemplateRecord, member: MemberRecord, attempt: int) -> list[str]:
     """A member's command line.
 
     Arguments:
         attempt: from the second on, `restart_args` replace the member's own arguments.
-        placement: options of an allocation, put after the run command's name.
     """
     command = template.command
-    head = list(command.head)
-    if placement and command.launcher:
-        head[1:1] = placement
     own = member.args
     if attempt > 1 and template.policy.restart_args is not None:
         own = template.policy.restart_args
-    return [*head, *own, *command.tail]
+    return [*command.head, *own, *command.tail]
+
+
+def placed_line(
+    attempt: Attempt, allocation: AllocationRecord | None, extra: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """An attempt's command line and environment on its slot: in an allocation, on the nodes that it holds there.
+
+    Arguments:
+        extra: what is this attempt's own of the environment.
+    """
+    template = attempt.template
+    assert attempt.member is not None
+    argv = command_line(template, attempt.member, attempt.number)
+    if allocation is None or not isinstance(attempt.slot, Placement):
+        return argv, dict(extra)
+    argv, added = launch_line(
+        template.command,
+        argv,
+        attempt.slot,
+        allocation,
+        attempt_id=attempt.token,
+        exported=[*extra, *(name for name, value in template.env.items() if value is not None)],
+        node_cpus=sorted(os.sched_getaffinity(0)),
+    )
+    return argv, {**{name: value for name, value in added.items() if name not in template.env}, **extra}
 
 
 def base_environment(worker: Mapping[str, str], template: TemplateRecord) -> dict[str, str]:
@@ -147,8 +167,10 @@ def member_environment(
         "TASKENSEMBLE_ATTEMPT_ID": attempt.token,
     }
     environment.update(database_environment(template, member.name, databases))
+    if isinstance(attempt.slot, Placement):
+        return environment
     if slot_numbers_are_real or attempt.slot.gpus:
-        for name in _THREAD_LIMITS:
+        for name in THREAD_LIMITS:
             if name not in template.env:
                 environment[name] = str(len(attempt.slot.cpus))
     if attempt.slot.gpus:

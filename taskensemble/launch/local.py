@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,14 @@ def default_slots() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def worker_command(slots: int | None = None, name: str | None = None, queue: str | None = None) -> list[str]:
-    """Command line of a worker. `-P` keeps the current folder off its `sys.path`: a user's own `workers.py` must not shadow ours."""
+def worker_command(
+    slots: int | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    drain: float | None = None,
+    tags: Iterable[str] = (),
+) -> list[str]:
+    """Command line of a worker. `-P` keeps the current folder off its `sys.path`: a `workers.py` there must not shadow ours."""
     command = [sys.executable, "-P", "-m", "workers.app"]
     if slots is not None:
         command += ["--slots", str(slots)]
@@ -58,6 +64,10 @@ def worker_command(slots: int | None = None, name: str | None = None, queue: str
         command += ["--name", name]
     if queue is not None:
         command += ["--queue", queue]
+    if drain is not None:
+        command += ["--drain", f"{drain:g}"]
+    for tag in tags:
+        command += ["--tag", tag]
     return command
 
 
@@ -69,6 +79,11 @@ def worker_environment(broker_url: str, store_url: str, base: Mapping[str, str] 
     return environment
 
 
+def allocation_environment(broker_url: str, store_url: str) -> dict[str, str]:
+    """Environment of a worker whose slots are the whole allocation that this process is in."""
+    return worker_environment(broker_url, store_url) | {"TASKENSEMBLE_ALLOCATION": "1"}
+
+
 def start(
     broker_url: str,
     store_url: str,
@@ -78,6 +93,7 @@ def start(
     slots: int | None = None,
     kept: bool = False,
     cwd: Path | None = None,
+    allocation: bool = False,
 ) -> LocalWorker:
     """Start a worker on this machine.
 
@@ -88,13 +104,21 @@ def start(
         slots: members at a time; None: as many as cores
         kept: let it go on when this process ends; else it ends with it, however it ends, and its members with it
         cwd: its working folder; None: this process's
+        allocation: its slots are the whole allocation that this process is in
     """
     from taskensemble.guard import tie
 
     private_folder(logs)
     log = logs / f"{name}.log"
-    argv = worker_command(default_slots() if slots is None else slots, name)
-    environment = worker_environment(broker_url, store_url)
+    if allocation:
+        argv = worker_command(name=name, drain=0.0)
+        environment = allocation_environment(broker_url, store_url)
+    else:
+        argv = worker_command(default_slots() if slots is None else slots, name)
+    if not kept:
+        # Its owner has stopped what it wanted stopped, or is dead: nobody waits for members that go on.
+        argv += ["--drain", "0"]
+        environment = worker_environment(broker_url, store_url)
     with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
         if kept:
             process = subprocess.Popen(

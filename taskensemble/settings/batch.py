@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from taskensemble.errors import InputTypeError
-from taskensemble.settings.arguments import executable_or_same, table
+from taskensemble.engine.allocation import BatchRecord, Scheduler
+from taskensemble.errors import InputError, InputTypeError
+from taskensemble.settings.arguments import executable_or_same, integer, table
 from taskensemble.settings.run import SettingsBase
-
-Scheduler = Literal["slurm", "pbs", "lsf", "sge"]
 
 
 class BatchSettings(SettingsBase, ABC):
@@ -22,6 +21,7 @@ class BatchSettings(SettingsBase, ABC):
         batch_args: further options of it, by name without dashes; None: an option without a value.
         nodes, time, queue, account: the common ones; they win over the same in `batch_args`. Unknown keywords are ignored, so
             that one call serves several schedulers.
+        requeue: how many further jobs are asked for when one ends (walltime, preemption) before its members have.
     """
 
     scheduler: ClassVar[Scheduler]
@@ -31,6 +31,9 @@ class BatchSettings(SettingsBase, ABC):
         self._batch_cmd = batch_cmd
         self.batch_args = dict(batch_args or {})
         self._preamble: list[str] = []
+        self.requeue = integer("requeue", common.get("requeue", 0))
+        if self.requeue < 0:
+            raise InputError(f"requeue={self.requeue} must be 0 or more")
         if common.get("nodes"):
             self.set_nodes(common["nodes"])
         if common.get("time"):
@@ -107,9 +110,15 @@ class BatchSettings(SettingsBase, ABC):
             output, error: files for what the job prints.
         """
 
-    def script(self, name: str, output: str, error: str, body: Iterable[str]) -> str:
-        """A whole batch script: headers, preamble, then `body`."""
-        return "\n".join([*self.headers(name, output, error), "", *self.preamble, "", *body, ""])
+    def record(self) -> BatchRecord:
+        """What the launcher needs to submit such a job."""
+        return BatchRecord(
+            scheduler=self.scheduler,
+            submit=self.batch_cmd,
+            headers=tuple(self.headers("{name}", "{output}", "{error}")),
+            preamble=tuple(self.preamble),
+            requeue=self.requeue,
+        )
 
     def __str__(self) -> str:
         lines = [f"Batch Command: {self._batch_cmd}"]

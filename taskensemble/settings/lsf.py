@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pprint import pformat
 from typing import Any, ClassVar
 
+from taskensemble.engine.allocation import Scheduler
 from taskensemble.engine.records import CommandRecord
 from taskensemble.errors import InputError
 from taskensemble.settings.arguments import OptionValue, first_integer, gnu_options, host_names, integer
-from taskensemble.settings.batch import BatchSettings, Scheduler
+from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.run import Launcher, RunSettings
 
 ERF_FILE = "taskensemble.erf"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from taskensemble.engine.allocation import Scheduler
 from taskensemble.errors import InputError, InputTypeError
 from taskensemble.settings.arguments import host_names, integer
-from taskensemble.settings.batch import BatchSettings, Scheduler
+from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.resources import Resources, checked
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from taskensemble.engine.allocation import Scheduler
 from taskensemble.errors import InputError, InputTypeError
 from taskensemble.settings.arguments import (
     OptionValue,
@@ -17,7 +18,7 @@ from taskensemble.settings.arguments import (
     integer,
     integers,
 )
-from taskensemble.settings.batch import BatchSettings, Scheduler
+from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.run import Launcher, RunSettings
 
 logger = logging.getLogger(__name__)

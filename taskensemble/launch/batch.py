@@ -1,0 +1,334 @@
+"""Batch jobs: allocations that a worker of ours runs in, bound to a queue of its own.
+
+Each job belongs to one entity of one run, or to nobody in particular (`taskensemble scale`). Its script has the settings'
+headers and preamble and one line: `python -m taskensemble.launch.job <file>`. That file, which its user alone can read, has the
+control plane's addresses with their passwords; they appear in no script and no argument list. The job ends when its work does
+(launch/job.py). Here, beside the driver, a thread watches: a job that ended too early is submitted again as often as
+`requeue` says, and then its entity is cancelled with the reason; a job whose entity is over is taken out of the queue.
+
+    <folder>/.taskensemble/jobs/<name>.json     what the job must know (0600), and its id in the scheduler
+    <folder>/.taskensemble/jobs/<name>.<n>.sh   the script of its n-th submission, beside it what it printed: .out, .err
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskensemble.engine.allocation import BatchRecord
+from taskensemble.engine.records import Record, RunRecord
+from taskensemble.errors import AllocationError, TaskensembleError
+from taskensemble.launch.embedded import FOLDER
+from taskensemble.launch.files import private_folder, write_private
+
+if TYPE_CHECKING:
+    from taskensemble.engine.store import Store
+    from taskensemble.launch.schedulers import SchedulerJob
+
+logger = logging.getLogger("taskensemble")
+
+WATCH_SECONDS = 0.5
+LINGER = 20.0
+"""Seconds that a running job has to end by itself once its work is over."""
+
+
+class JobFile(Record):
+    """What a job must know, and what is known of it."""
+
+    name: str
+    broker_url: str
+    store_url: str
+    queue: str = ""
+    """Batch queue that its worker serves alone; empty: all others."""
+    run_id: str = ""
+    """The job ends when this run's entity has; empty: when it has been idle for `idle` seconds."""
+    entity: int = 0
+    idle: float = 0.0
+    tags: tuple[str, ...] = ()
+    batch: BatchRecord
+    submissions: int = 0
+    native_id: str = ""
+    """Id of the latest submission in the scheduler."""
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """Where a job keeps its files; nobody else joins these names."""
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, experiment: Path, name: str) -> JobPaths:
+        """Those of a job of the experiment in that folder."""
+        return cls(jobs_folder(experiment), name)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def script(self, submission: int) -> Path:
+        return self.folder / f"{self.name}.{submission}.sh"
+
+    def output(self, submission: int) -> Path:
+        return self.folder / f"{self.name}.{submission}.out"
+
+    def error(self, submission: int) -> Path:
+        return self.folder / f"{self.name}.{submission}.err"
+
+
+def jobs_folder(experiment: Path) -> Path:
+    """The folder of an experiment's jobs."""
+    return experiment.resolve() / FOLDER / "jobs"
+
+
+def job_script(batch: BatchRecord, paths: JobPaths, submission: int = 1, title: str = "") -> str:
+    """The script of a job's n-th submission, as it is submitted.
+
+    Parameters:
+        title: the job's name in the scheduler; empty: the name of its files.
+    """
+    line = shlex.join([sys.executable, "-P", "-m", "taskensemble.launch.job", str(paths.file)])
+    body = (
+        # Sites that submit with --export=NONE would have srun pass nothing on.
+        *(("unset SLURM_EXPORT_ENV",) if batch.scheduler == "slurm" else ()),
+        f"exec {line}",
+    )
+    return batch.script(title or paths.name, str(paths.output(submission)), str(paths.error(submission)), body)
+
+
+def read_job(path: Path) -> JobFile:
+    """What a job's file says."""
+    return JobFile.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+@dataclass
+class BatchJob:
+    """A job that this process submitted, or found."""
+
+    paths: JobPaths
+    file: JobFile
+    title: str = ""
+    job: SchedulerJob | None = None
+    over_since: float | None = None
+    """Monotonic time since when its work is over."""
+
+    def submit(self) -> None:
+        """Write the script and submit it.
+
+        Raises:
+            AllocationError: the scheduler refuses.
+        """
+        from taskensemble.launch import schedulers
+
+        private_folder(self.paths.folder)
+        number = self.file.submissions + 1
+        self.file = self.file.model_copy(update={"submissions": number})
+        self._write()
+        script = self.paths.script(number)
+        script.write_text(job_script(self.file.batch, self.paths, number, self.title), encoding="utf-8")
+        self.job = schedulers.submit(self.file.batch.scheduler, self.file.batch.submit, script, self.paths.folder)
+        self.file = self.file.model_copy(update={"native_id": self.job.native_id})
+        self._write()
+        logger.info("Submitted the batch job %s for %s.", self.job.native_id, self.title or self.paths.name)
+
+    def adopt(self) -> None:
+        """Watch the latest submission, which another process made perhaps."""
+        from taskensemble.launch import schedulers
+
+        if self.job is None and self.file.native_id:
+            self.job = schedulers.attach(self.file.batch.scheduler, self.file.native_id, self.paths.folder)
+
+    def cancel(self) -> None:
+        """Take it out of the queue, or end it; quietly when it has ended."""
+        if self.job is not None and not self.job.ended:
+            try:
+                self.job.cancel()
+            except AllocationError as error:
+                logger.warning("%s", error)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its latest submission has left the queue."""
+        return self.job is None or self.job.ended
+
+    @property
+    def output_tail(self) -> str:
+        """The last lines that its latest submission printed as errors."""
+        try:
+            text = self.paths.error(self.file.submissions).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-5:])
+
+    def _write(self) -> None:
+        write_private(self.paths.file, self.file.model_dump_json(indent=1))
+
+
+@dataclass
+class BatchJobs:
+    """The jobs of one control plane's runs that this process looks after.
+
+    Attributes:
+        folder: the experiment's.
+    """
+
+    folder: Path
+    broker_url: str
+    store_url: str
+    _jobs: dict[str, BatchJob] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def submit(self, run: RunRecord, batches: Mapping[str, BatchRecord]) -> None:
+        """Submit a job for each batch queue of a run.
+
+        Raises:
+            AllocationError: the scheduler refuses one; the others are cancelled again.
+        """
+        begun: list[BatchJob] = []
+        try:
+            for queue, batch in batches.items():
+                entity = next(entity for entity in run.entities if queue == batch_queue(run.run_id, entity.index))
+                file = JobFile(
+                    name=queue,
+                    broker_url=self.broker_url,
+                    store_url=self.store_url,
+                    queue=queue,
+                    run_id=run.run_id,
+                    entity=entity.index,
+                    batch=batch,
+                )
+                job = BatchJob(JobPaths.of(self.folder, queue), file, entity.name)
+                job.submit()
+                begun.append(job)
+        except AllocationError:
+            for job in begun:
+                job.cancel()
+            raise
+        self._look_after(begun)
+
+    def adopt(self, run: RunRecord) -> None:
+        """Look after the jobs of a run that another process started."""
+        found = []
+        for entity in run.entities:
+            queue = batch_queue(run.run_id, entity.index)
+            paths = JobPaths.of(self.folder, queue)
+            if queue not in self._jobs and paths.file.exists():
+                job = BatchJob(paths, read_job(paths.file), entity.name)
+                job.adopt()
+                found.append(job)
+        self._look_after(found)
+
+    def of_run(self, run_id: str) -> list[BatchJob]:
+        """The jobs of a run, those that have ended too."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.file.run_id == run_id]
+
+    def settle(self, timeout: float = 30.0) -> None:
+        """Wait until every job whose work is over has left the queue; what lingers is cancelled."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with self._lock:
+                left = [job for job in self._jobs.values() if job.over_since is not None and not job.ended]
+            if not left:
+                return
+            time.sleep(WATCH_SECONDS)
+
+    def close(self, *, cancel: bool) -> None:
+        """Stop watching; with `cancel`, end every job first: their control plane is about to go."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        if cancel:
+            for job in jobs:
+                job.cancel()
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(10)
+            self._thread = None
+
+    def _look_after(self, jobs: list[BatchJob]) -> None:
+        if not jobs:
+            return
+        with self._lock:
+            self._jobs.update({job.file.name: job for job in jobs})
+            if self._thread is None or not self._thread.is_alive():
+                self._closing.clear()
+                self._thread = threading.Thread(target=self._watch, name="taskensemble-batch-jobs", daemon=True)
+                self._thread.start()
+
+    def _watch(self) -> None:
+        from taskensemble.engine.store import Store
+
+        store = Store(self.store_url)
+        try:
+            while not self._closing.wait(WATCH_SECONDS):
+                with self._lock:
+                    jobs = list(self._jobs.values())
+                for job in jobs:
+                    try:
+                        self._look_at(job, store)
+                    except (TaskensembleError, OSError, ConnectionError) as error:
+                        logger.warning("Batch job of %s: %s", job.title, error)
+                with self._lock:
+                    if all(job.over_since is not None and job.ended for job in self._jobs.values()):
+                        self._thread = None
+                        return
+        finally:
+            store.close()
+
+    def _look_at(self, job: BatchJob, store: Store) -> None:
+        status = store.entity_status(job.file.run_id)[job.file.entity]
+        if status.state.final or store.status(job.file.run_id).state.final:
+            self._end(job)
+        elif job.ended:
+            self._again(job, store)
+
+    def _end(self, job: BatchJob) -> None:
+        """Its work is over: a job that waits is taken out at once, one that runs gets time to end by itself."""
+        now = time.monotonic()
+        if job.over_since is None:
+            job.over_since = now
+            if job.job is not None and job.job.state == "queued":
+                job.cancel()
+        elif not job.ended and now - job.over_since > LINGER:
+            job.cancel()
+            job.over_since = now
+
+    def _again(self, job: BatchJob, store: Store) -> None:
+        """It has ended before its work."""
+        assert job.job is not None
+        told = f"The batch job {job.job.native_id} of {job.title} ended ({job.job.state}{_reason(job.job.message)})"
+        if job.file.submissions <= job.file.batch.requeue:
+            logger.warning("%s before its members had; it is submitted again.", told)
+            job.submit()
+            return
+        printed = job.output_tail
+        reason = f"{told} before its members had; give create_batch_settings a longer time= or requeue="
+        logger.warning("%s%s", reason, f"\n{printed}" if printed else "")
+        store.cancel(job.file.run_id, job.file.entity, reason=reason)
+        job.over_since = time.monotonic()
+
+
+def batch_queue(run_id: str, entity: int) -> str:
+    """Name of the queue that an entity's batch job serves."""
+    return f"batch-{run_id}-{entity}"
+
+
+def _reason(message: str) -> str:
+    return f", {message}" if message and message not in ("None", "NonZeroExitCode") else ""
+
+
+def describe(path: Path) -> dict[str, object]:
+    """A job's file without its addresses, for printing."""
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return {name: value for name, value in known.items() if not name.endswith("_url")}

@@ -1,0 +1,110 @@
+"""What a batch job runs: `python -P -m taskensemble.launch.job <file>`, on the first node of its allocation.
+
+It starts one worker whose slots are the whole allocation, and ends when the work is over: when the entity it belongs to has
+ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. On SIGTERM (walltime, scancel, preemption)
+the worker gives back what it runs, so that another allocation can go on with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from taskensemble.engine.store import Store
+from taskensemble.errors import ControlPlaneError, RunNotFoundError
+from taskensemble.launch.batch import JobFile, read_job
+from taskensemble.launch.local import allocation_environment, worker_command
+
+logger = logging.getLogger("taskensemble.job")
+
+LOOK_SECONDS = 0.5
+STOP_SECONDS = 60.0
+"""Seconds that a worker has to give back what it runs."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the worker until the work is over; its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    file = read_job(Path(argv[0]))
+    told = _told_to_end()
+    try:
+        store = Store.connect(file.store_url)
+    except ControlPlaneError as error:
+        logger.error("%s It must be reachable from this node: Experiment(interface=…) or broker=….", error)
+        return 1
+    name = f"{file.name}-{file.submissions}"
+    command = worker_command(name=name, queue=file.queue or None, drain=0.0, tags=file.tags)
+    worker = subprocess.Popen(
+        command, env=allocation_environment(file.broker_url, file.store_url), stdin=subprocess.DEVNULL
+    )
+    over = _Idle(file, name) if not file.run_id else None
+    while worker.poll() is None and not told():
+        if over(store) if over is not None else _entity_is_over(file, store):
+            break
+        time.sleep(LOOK_SECONDS)
+    code = worker.poll()
+    if code is not None:
+        logger.error("The worker %s ended by itself with status %d.", name, code)
+        return 1
+    _stop(worker)
+    return 0
+
+
+class _Idle:
+    """Whether nothing has waited or run for a while."""
+
+    def __init__(self, file: JobFile, worker: str) -> None:
+        self._limit = file.idle
+        self._worker = worker
+        self._since = time.monotonic()
+        self._publisher = _publisher(file)
+
+    def __call__(self, store: Store) -> bool:
+        busy = any(worker.running for worker in store.workers() if worker.name == self._worker)
+        if busy or any(self._publisher(queue.name) for queue in store.queues() if not queue.batch_queue):
+            self._since = time.monotonic()
+        return time.monotonic() - self._since > self._limit
+
+
+def _publisher(file: JobFile) -> Callable[[str], int]:
+    from taskensemble.engine.messages import Publisher
+
+    return Publisher(file.broker_url).length
+
+
+def _entity_is_over(file: JobFile, store: Store) -> bool:
+    try:
+        return store.entity_status(file.run_id)[file.entity].state.final or store.status(file.run_id).state.final
+    except RunNotFoundError:
+        return True
+
+
+def _told_to_end() -> Callable[[], bool]:
+    told: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    return lambda: bool(told)
+
+
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    worker.send_signal(signal.SIGTERM)
+    try:
+        worker.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
