@@ -44,8 +44,7 @@ exp.start(first, then, block=True)
 print([str(status) for status in exp.get_status(wide, first, then)])
 
 # --8<-- [start:resume]
-once = Path("once").resolve()
-script = f"test -e {once} || {{ touch {once}; exit 1; }}"
+script = 'case "$TASKENSEMBLE_MEMBER" in *_1) test -e tried || { touch tried; exit 1; } ;; esac'
 fragile = exp.create_run_settings(exe="/bin/sh", exe_args=["-c", script])
 partly = exp.create_ensemble("partly", run_settings=fragile, replicas=3)
 run = exp.start(partly, block=True)

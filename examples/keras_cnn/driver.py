@@ -8,9 +8,9 @@ from pathlib import Path
 
 import keras
 from pictures import pictures
+from taskensemble.ml.tf import serialize_model
 
 from taskensemble import Experiment
-from taskensemble.ml.tf import serialize_model
 
 # --8<-- [start:serialise]
 keras.utils.set_random_seed(1)

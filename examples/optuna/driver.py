@@ -12,8 +12,8 @@ ROUNDS, MEMBERS = 6, 8
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=3))
 space = {
-    "along": optuna.distributions.FloatDistribution(-2.0, 2.0),
-    "across": optuna.distributions.FloatDistribution(-1.0, 3.0),
+    "along": optuna.distributions.FloatDistribution(-5.0, 10.0),
+    "across": optuna.distributions.FloatDistribution(0.0, 15.0),
 }
 
 exp = Experiment("valley", launcher="local")

@@ -58,6 +58,15 @@ def test_members_call_a_keras_network(drive: Callable[..., str]) -> None:
     assert max(off) < 1.0
 
 
+def test_optuna_is_asked_for_members_and_told_their_results(drive: Callable[..., str]) -> None:
+    pytest.importorskip("optuna")
+    lowest = [float(value) for value in re.findall(r"the lowest of \d+ points is ([\d.]+)", drive("optuna/driver.py"))]
+    assert len(lowest) == 6
+    assert lowest == sorted(lowest, reverse=True)
+    # The same seed and the same answers: Optuna finds what it finds in one process.
+    assert lowest[-1] < 1.0
+
+
 def test_the_demo_simulates_predicts_and_draws(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
