@@ -3,12 +3,198 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskensemble.engine.records import State
-from taskensemble.errors import DatabaseIdentifierError, RunNotFoundError
+from taskensemble.engine.records import DatabaseAddressRecord, State
+from taskensemble.errors import DatabaseError, DatabaseIdentifierError, RunNotFoundError
 
 if TYPE_CHECKING:
     from taskensemble.entity import Database
     from taskensemble.experiment import Experiment
     from taskensemble.launch.control import ControlPlane
+
+
+@dataclass
+class Running:
+    """The servers that run from a description: what `entity.Database.running` asks."""
+
+    record: DatabaseAddressRecord
+    stopped: float | None = None
+    """When it was stopped; None: it was not."""
+
+    def is_active(self) -> bool:
+        """Whether every server answers."""
+        from taskensemble.database import is_alive
+
+        return self.stopped is None and is_alive(self.record)
+
+    def hosts(self) -> Sequence[str]:
+        """Where the servers run."""
+        return list(dict.fromkeys(address.rpartition(":")[0] for address in self.record.addresses))
+
+    def addresses(self) -> Sequence[str]:
+        """Of every server."""
+        return self.record.addresses
+
+    def configure(self, key: str, value: str) -> None:
+        """Set a configuration on every server.
+
+        Raises:
+            DatabaseError: a server refuses it
+        """
+        from taskensemble.database import configure_database
+
+        configure_database(self.record, key, value)
+
+
+class Databases:
+    """Those that an experiment started or attached, by identifier."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._known: dict[str, Database] = {}
+        self._running: dict[str, Running] = {}
+        self._started: dict[str, float] = {}
+
+    def active(self) -> dict[str, Database]:
+        """Those that run and answer."""
+        return {identifier: database for identifier, database in self._known.items() if database.is_active()}
+
+    def check_free(self, identifier: str) -> None:
+        """Raise when an active database has the identifier.
+
+        Raises:
+            DatabaseIdentifierError: one has
+        """
+        if identifier in self._known and self._known[identifier].is_active():
+            raise DatabaseIdentifierError(
+                f"db_identifier={identifier!r} belongs to an active database of this experiment: stop it, or choose another."
+            )
+
+    def check_started(self, database: Database) -> None:
+        """Raise when a database was never started here.
+
+        Raises:
+            RunNotFoundError: it was not
+        """
+        if self._known.get(database.db_identifier) is not database:
+            raise RunNotFoundError(
+                f"The database {database.db_identifier!r} was never started by this experiment: pass it to start() first."
+            )
+
+    def start(self, database: Database) -> None:
+        """Start a database on this machine and wait until it answers.
+
+        Raises:
+            DatabaseError: it cannot start; nothing of it is left
+            InputError: an interface or a port that cannot be used
+        """
+        from taskensemble.database import DatabaseOptions, start_database, write_record
+
+        folder = Path(database.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = DatabaseOptions(
+            name=database.name,
+            folder=folder,
+            identifier=database.db_identifier,
+            port=database.ports[0],
+            interfaces=tuple(database.interfaces),
+            shards=database.num_shards,
+            intra_op_threads=database.intra_op_threads or 0,
+            inter_op_threads=database.inter_op_threads or 0,
+            workers_per_device=database.threads_per_queue or 1,
+            owner=None if self._experiment.ends_with_driver else 0,
+        )
+        record = start_database(options)
+        write_record(Path(database.checkpoint_file), record)
+        self._keep(database, record)
+
+    def adopt(self, record: DatabaseAddressRecord, path: str | None) -> Database:
+        """A database that runs already, described from its address."""
+        from taskensemble.entity import Database
+
+        ports = [int(address.rpartition(":")[2]) for address in record.addresses if not address.startswith("unix://")]
+        database = Database(
+            path, ports[0] if ports else 0, db_nodes=len(record.addresses), db_identifier=record.identifier
+        )
+        database.place(str(Path(self._experiment.exp_path) / database.name))
+        self._keep(database, record)
+        return database
+
+    def reconnect(self, checkpoint: Path) -> Database:
+        """The database whose address a file keeps.
+
+        Raises:
+            FileNotFoundError, DatabaseFilesError: no such file, or it cannot be read
+            DatabaseError: the database does not answer
+            DatabaseIdentifierError: an active database has its identifier
+        """
+        from taskensemble.database import is_alive, read_record
+
+        record = read_record(checkpoint)
+        if not is_alive(record):
+            raise DatabaseError(
+                f"checkpoint={str(checkpoint)!r}: the database at {', '.join(record.addresses)} no longer answers; start a new one."
+            )
+        self.check_free(record.identifier)
+        return self.adopt(record, str(checkpoint.parent))
+
+    def stop(self, database: Database) -> None:
+        """End a database; one that somebody else runs is only let go. A second time is fine."""
+        from taskensemble.database import stop_database
+
+        identifier = database.db_identifier
+        running = self._running[identifier]
+        if running.stopped is not None:
+            return
+        stop_database(running.record)
+        running.stopped = time.time()
+        Path(database.checkpoint_file).unlink(missing_ok=True)
+        self._experiment.forget_database(identifier)
+
+    def stop_all(self) -> None:
+        """Stop all that this experiment started."""
+        for database in list(self._known.values()):
+            self.stop(database)
+
+    def state(self, database: Database) -> State:
+        """Running, Cancelled once it was stopped, Failed when it ended by itself, NeverStarted."""
+        identifier = database.db_identifier
+        if self._known.get(identifier) is not database:
+            return State.NEVER_STARTED
+        if database.is_active():
+            return State.RUNNING
+        return State.FAILED if self._running[identifier].stopped is None else State.CANCELLED
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """One row of the experiment's summary for each."""
+        now = time.time()
+        return [
+            (
+                identifier,
+                "Database",
+                ", ".join(database.hosts),
+                0,
+                f"{(self._running[identifier].stopped or now) - self._started[identifier]:.4f}",
+                self.state(database),
+                None,
+            )
+            for identifier, database in self._known.items()
+        ]
+
+    def publish(self, control: ControlPlane) -> None:
+        """Say in the record store where the active ones answer: members look there at each attempt."""
+        for identifier in self.active():
+            control.store.set_database(self._experiment.exp_path, self._running[identifier].record)
+
+    def _keep(self, database: Database, record: DatabaseAddressRecord) -> None:
+        running = Running(record)
+        database.running = running
+        for node, address in zip(database.entities, record.addresses, strict=False):
+            node.set_hosts([address.rpartition(":")[0]])
+        self._known[database.db_identifier] = database
+        self._running[database.db_identifier] = running
+        self._started[database.db_identifier] = time.time()

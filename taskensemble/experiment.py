@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from taskensemble import lifetime
 from taskensemble.databases import Databases
@@ -33,6 +33,7 @@ from taskensemble.summary import launch_summary, run_summary
 from taskensemble.versions import versions
 
 if TYPE_CHECKING:
+    from taskensemble.adaptive import AdaptiveHandle, RoundGenerator
     from taskensemble.entity import Database, Ensemble, Entity, Model
     from taskensemble.launch.control import ControlPlane
     from taskensemble.plan import Plan
@@ -181,9 +182,7 @@ class Experiment:
             AttributeError: no name
             InputError, InputTypeError: a value that cannot be used
         """
-        from taskensemble.entity import Model
-
-        model = Model(name, params, run_settings, path, params_as_args, batch_settings, **keywords)
+        model = self._entity_classes()[0](name, params, run_settings, path, params_as_args, batch_settings, **keywords)
         model.place(os.path.join(self.exp_path, model.name))
         if params_as_args is not None:
             model.params_to_args()
@@ -223,7 +222,6 @@ class Experiment:
             AttributeError: no name
             InputError, InputTypeError, UnsupportedError, UserStrategyError: see `Ensemble`
         """
-        from taskensemble.entity import Ensemble
         from taskensemble.settings import BatchSettings, RunSettings
 
         if isinstance(name, (RunSettings, BatchSettings)):
@@ -232,7 +230,7 @@ class Experiment:
         if isinstance(params, (RunSettings, BatchSettings)):
             settings, params = params, None
             run_settings, batch_settings = _settings_given(settings, run_settings, batch_settings)
-        ensemble = Ensemble(
+        ensemble = self._entity_classes()[1](
             name,
             params,
             path,
@@ -270,12 +268,10 @@ class Experiment:
             InputError, InputTypeError: a value that cannot be used
             DatabaseIdentifierError: this experiment has a running one of that identifier
         """
-        from taskensemble.entity import Database
-
         self._databases.check_free(db_identifier)
         if queue is not None:
             keywords["queue"] = queue
-        database = Database(
+        database = self._entity_classes()[2](
             path,
             port,
             interface,
@@ -292,6 +288,12 @@ class Experiment:
         )
         database.place(os.path.join(self.exp_path, database.name))
         return database
+
+    def _entity_classes(self) -> tuple[type[Model], type[Ensemble], type[Database]]:
+        """What the factories make; `taskensemble.smartsim` has its own."""
+        from taskensemble.entity import Database, Ensemble, Model
+
+        return Model, Ensemble, Database
 
     # Starting
 
@@ -319,7 +321,7 @@ class Experiment:
         for entity in planned.run.entities:
             self._generated[entity.name] = entity.size
             if verbose:
-                logger.info("Generated %s: %d folders in %s", entity.name, entity.size, entity.path)
+                print(f"Generated {entity.name}: {entity.size} folders in {entity.path}")
 
     def start(
         self,
@@ -377,6 +379,44 @@ class Experiment:
         if summary and block and started:
             print(run_summary(handle), flush=True)
         return handle
+
+    def start_adaptive(
+        self,
+        model: Model,
+        generator: RoundGenerator,
+        *,
+        block: bool = True,
+        quiet: bool = False,
+        kill_on_interrupt: bool = True,
+    ) -> AdaptiveHandle:
+        """Start an ensemble whose next members depend on what the last ones found.
+
+        Arguments:
+            model: what each member is a copy of: program, files, ML assets, policy
+            generator: yields rounds, each a list of dicts of parameters; is sent the rows of a round once its members have ended
+            block: lead it to its end; else start the first round, and let the handle's `wait` do the rest
+
+        Raises:
+            InputTypeError, InputError: no generator, or an empty round; else as `start`
+        """
+        from taskensemble.adaptive import AdaptiveHandle
+
+        handle = AdaptiveHandle(self, model, generator)
+        try:
+            handle.begin()
+            if block:
+                handle.wait(quiet=quiet)
+        except KeyboardInterrupt:
+            self._interrupted(kill_on_interrupt)
+            raise
+        return handle
+
+    def start_round(self, ensemble: Ensemble, parent: str | None) -> RunHandle:
+        """Start one round of an adaptive ensemble, after the round `parent`."""
+        self._check_idle([ensemble])
+        databases = list(self._databases.active())
+        planned = self._plan([ensemble], new_run_id(self.name), databases=databases, parent=parent)
+        return self._launch(planned, [])
 
     def _plan(
         self,
@@ -493,7 +533,7 @@ class Experiment:
         """Wait until everything but databases has ended.
 
         Arguments:
-            interval: at least one line of progress in so many seconds, where there is no terminal; the end itself is noticed at once
+            interval: seconds between two lines of progress where there is no terminal; the end itself is noticed at once
             verbose: show progress
             kill_on_interrupt: as for `start`
         """
@@ -534,9 +574,10 @@ class Experiment:
         from taskensemble.plan import check_entities
 
         checked = check_entities(entities)
-        order = {Model: 0, Database: 2}
         statuses: list[Status] = []
-        for entity in sorted(checked, key=lambda entity: order.get(type(entity), 1)):
+        for entity in sorted(
+            checked, key=lambda entity: 0 if isinstance(entity, Model) else 1 + isinstance(entity, Database)
+        ):
             if isinstance(entity, Database):
                 statuses.append(self._databases.state(entity))
             else:
@@ -613,25 +654,76 @@ class Experiment:
 
     # Coming back
 
-    def reconnect(self, run_id: str) -> RunHandle:
+    @overload
+    def reconnect(self, run_id: str) -> RunHandle: ...
+    @overload
+    def reconnect(self, run_id: str, *, generator: RoundGenerator, model: Model) -> AdaptiveHandle: ...
+    def reconnect(
+        self, run_id: str, *, generator: RoundGenerator | None = None, model: Model | None = None
+    ) -> RunHandle | AdaptiveHandle:
         """The handle of a run that another process started, or this one earlier; the driver may have died meanwhile.
 
         Where the run's embedded control plane ended with its driver, it is brought back from its append-only file, and what of
         the run has not ended goes on here.
 
+        Arguments:
+            generator, model: of an adaptive ensemble, whose latest round has that id; its handle's `wait` goes on from there
+
         Raises:
             RunNotFoundError: the experiment has no such run
-            ControlPlaneError: the experiment never had a control plane, or it does not answer
+            ControlPlaneError: it does not answer
+            InputError: a generator without its model
         """
         control = self._reading_control()
         if control is None:
             raise RunNotFoundError(f"run_id={run_id!r}: nothing was ever started in {self.exp_path}.")
         handle = RunHandle.open(control, run_id)
-        self._history.add(handle)
         if not handle.finished():
             self._databases.publish(control)
             control.start_worker(self._slots)
-        return handle
+        if generator is None:
+            self._history.add(handle)
+            return handle
+        if model is None:
+            raise InputError("model: give the model that the adaptive ensemble was started with, beside its generator.")
+        from taskensemble.adaptive import AdaptiveHandle
+
+        rounds = [handle]
+        while (parent := rounds[0].record.parent) is not None:
+            rounds.insert(0, RunHandle.open(control, parent))
+        for each in rounds:
+            self._history.add(each)
+        adaptive = AdaptiveHandle(self, model, generator)
+        adaptive.replay(rounds)
+        return adaptive
+
+    def attach_database(self, url: str, identifier: str = "orchestrator") -> Database:
+        """Use a database that somebody else runs: one with the AI module of taskensemble, or a RedisAI server. It is never stopped.
+
+        Arguments:
+            url: `redis://[[user]:password@]host:port`, `host:port`, or `unix://path`; of a cluster, any shard
+            identifier: names it among several, as in `create_database`
+
+        Raises:
+            InputError: the URL is none of these
+            DatabaseError: nothing answers there, or it does not know the AI commands
+            DatabaseIdentifierError: an active database has the identifier
+        """
+        from taskensemble.database import attach_database
+
+        self._databases.check_free(identifier)
+        return self._databases.adopt(attach_database(url, identifier), None)
+
+    def reconnect_orchestrator(self, checkpoint: str | os.PathLike[str]) -> Database:
+        """The running database that a driver started, from the file of its address (`Database.checkpoint_file`).
+
+        Raises:
+            FileNotFoundError: no such file
+            DatabaseFilesError: it cannot be read
+            DatabaseError: the database no longer answers
+            DatabaseIdentifierError: an active database has its identifier
+        """
+        return self._databases.reconnect(Path(checkpoint))
 
     def resume(
         self, run_id: str, *, block: bool = True, quiet: bool = False, kill_on_interrupt: bool = True
@@ -682,16 +774,15 @@ class Experiment:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._control is not None and self._control.owned:
+        if self._control is not None and self._control.is_own:
             self.stop_all()
         self.close()
 
-    # Parts of its own
+    def active_runs(self) -> list[RunHandle]:
+        """Its runs that have not ended, the oldest first."""
+        return self._history.active()
 
-    @property
-    def lifetime(self) -> tuple[History, Databases, ControlPlane | None]:
-        """What has to be looked after when the driver ends."""
-        return self._history, self._databases, self._control
+    # Parts of its own
 
     @property
     def ends_with_driver(self) -> bool:
@@ -701,6 +792,11 @@ class Experiment:
         if self._control is not None:
             return self._control.is_own
         return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
+
+    def forget_database(self, identifier: str) -> None:
+        """Take a database that was stopped out of the records, so that no further attempt looks for it."""
+        if self._control is not None and self._control.is_open:
+            self._control.store.drop_database(self.exp_path, identifier)
 
     def _working_control(self) -> ControlPlane:
         """The control plane with a worker, brought up if need be."""

@@ -239,7 +239,7 @@ class EmptyRun(RunHandle):
             ended=now,
         )
 
-    def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:
+    def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:  # noqa: ARG002  as its base
         return []
 
     def member_states(self) -> list[State]:

@@ -114,7 +114,7 @@ def _template(template: TemplateRecord) -> dict[str, Any]:
         if (part := getattr(template, name).model_dump(mode="json", exclude_defaults=True))
     }
     files = template.files.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    environment = {name: value for name, value in template.env.items()}
+    environment = dict(template.env)
     if files:
         described["files"] = files
     if environment:

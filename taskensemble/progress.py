@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REFRESH = 0.1
 """Seconds between two pictures of a live bar."""
 LINES = 10.0
-"""Seconds between two plain lines, when a tenth of the members has not ended meanwhile."""
+"""Seconds between two plain lines."""
 WIDTH = 32
 
 
@@ -38,8 +38,11 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-def progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:
-    """The progress that fits where the output goes (standard error, if `stream` is not given)."""
+def progress(quiet: bool = False, stream: TextIO | None = None, interval: float = LINES) -> Progress:
+    """The progress that fits where the output goes (standard error, if `stream` is not given).
+
+    `interval`: seconds between two plain lines, when a tenth of the members has not ended meanwhile.
+    """
     target = sys.stderr if stream is None else stream
     if quiet:
         return Quiet()
@@ -47,7 +50,7 @@ def progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:
         return JupyterProgress()
     if target.isatty():
         return TerminalProgress(target)
-    return LineProgress(target)
+    return LineProgress(target, interval)
 
 
 class Quiet:
@@ -71,10 +74,11 @@ class Quiet:
 class LineProgress(Quiet):
     """Plain lines: one for each tenth of the members, each note, and the end."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, interval: float = LINES) -> None:
         self._stream = stream
+        self._interval = interval
         self._begun = time.monotonic()
-        self._last = -LINES
+        self._last = float("-inf")
         self._tenth = -1
         self._final = False
 
@@ -82,7 +86,7 @@ class LineProgress(Quiet):
         ended = status.completed + status.failed + status.cancelled
         tenth = 10 * ended // max(status.size, 1)
         now = time.monotonic()
-        if self._final or not (status.state.final or tenth > self._tenth or now - self._last >= LINES):
+        if self._final or not (status.state.final or tenth > self._tenth or now - self._last >= self._interval):
             return
         self._final = status.state.final
         self._tenth, self._last = tenth, now
@@ -128,7 +132,7 @@ class JupyterProgress(Quiet):
     """A line in the cell's output that is rewritten in place; it needs no widget extension."""
 
     def __init__(self) -> None:
-        from IPython.display import display
+        from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
         self._show: Any = display({"text/plain": ""}, raw=True, display_id=True)
         self._begun = time.monotonic()

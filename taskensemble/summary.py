@@ -96,7 +96,9 @@ def experiment_summary(history: History, databases: Databases, style: str) -> st
         InputError: an unknown table format
     """
     if style not in tabulate_formats:
-        raise InputError(f"style={style!r} is no table format; use github, plain, simple, grid, html or another of tabulate's.")
+        raise InputError(
+            f"style={style!r} is no table format; use github, plain, simple, grid, html or another of tabulate's."
+        )
     rows: list[tuple[object, ...]] = []
     now = time.time()
     for name in history.names():
@@ -106,7 +108,9 @@ def experiment_summary(history: History, databases: Databases, style: str) -> st
                 job = place.handle.run_id
                 rows.append((member.name, "Model", job, number, f"{seconds:.4f}", attempt.state, attempt.returncode))
     rows += databases.rows()
-    return str(tabulate(rows, headers=COLUMNS, tablefmt=style, showindex=True, missingval="None", disable_numparse=True))
+    return str(
+        tabulate(rows, headers=COLUMNS, tablefmt=style, showindex=True, missingval="None", disable_numparse=True)
+    )
 
 
 def assets_of(run: RunRecord) -> list[AssetRecord]:

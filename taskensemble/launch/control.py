@@ -9,6 +9,7 @@ Where it comes from, first match wins:
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -22,6 +23,12 @@ from taskensemble.launch import embedded, local
 
 if TYPE_CHECKING:
     from taskensemble.engine.store import Store
+
+
+logger = logging.getLogger("taskensemble")
+
+SOON = 10.0
+"""Seconds: a worker that lives no longer fails for a reason that the next one would meet as well."""
 
 
 class ControlPlane:
@@ -50,6 +57,7 @@ class ControlPlane:
         self._server = server
         self._store: Store | None = None
         self._workers: list[local.LocalWorker] = []
+        self._slots: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -75,6 +83,7 @@ class ControlPlane:
         """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's."""
         if not self.is_own or any(worker.alive for worker in self._workers):
             return
+        self._slots = slots
         if not self.is_open:
             self._serve()
         paths = embedded.ControlPaths(self.folder)
@@ -84,17 +93,22 @@ class ControlPlane:
         ]
 
     def check(self) -> None:
-        """Raise when the worker that this process started has died.
+        """Replace a worker of this process's own that has died; its members run again there.
 
         Raises:
-            ControlPlaneError: it ended; the message has the end of its log
+            ControlPlaneError: it died soon after its start, so another would too; the message has the end of its log
         """
         for worker in self._workers:
-            if not worker.alive:
+            if worker.alive:
+                continue
+            if time.monotonic() - worker.begun < SOON:
                 raise ControlPlaneError(
                     f"The local worker {worker.name} ended with status {worker.process.returncode}; its log is "
                     f"{worker.log}:\n{worker.log_tail()}"
                 )
+            logger.warning("The local worker %s has died (its log is %s) and is replaced.", worker.name, worker.log)
+            self.start_worker(self._slots)
+            return
 
     def close(self) -> None:
         """Close the connection and end what this process started: the worker first, then the server."""

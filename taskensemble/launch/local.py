@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskensemble.launch.files import private_folder
@@ -20,6 +21,8 @@ class LocalWorker:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    begun: float = field(default_factory=time.monotonic)
+    """When it was started, on the monotonic clock."""
 
     @property
     def alive(self) -> bool:
