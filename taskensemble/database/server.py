@@ -37,7 +37,7 @@ _OWN_SETTINGS = frozenset(
     ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "cluster-enabled")
 )
 _RESTRICTED = (
-    "on nopass ~* &* +@all -@admin -@dangerous +info +keys +sort +cluster|slots +cluster|shards +cluster|info +cluster|nodes "
+    "on nopass ~* &* +@all -@admin -@dangerous -ai._worker +info +keys +sort +cluster|slots +cluster|shards +cluster|info +cluster|nodes "
     "+cluster|keyslot +cluster|myid"
 )
 
@@ -76,6 +76,11 @@ class ServerOptions:
     def password(self) -> str | None:
         """The administrator's, as an address record holds it."""
         return f"{ADMINISTRATOR}:{self.secret}" if self.secret else None
+
+    @property
+    def configuration(self) -> Path:
+        """The server's configuration file."""
+        return self.folder / f"{self.name}.conf"
 
     @property
     def log(self) -> Path:
@@ -205,11 +210,10 @@ def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
             f"The AI module {AI_MODULE} is missing: build the package with `pip install .` or `pip install -e .`"
         )
     options.folder.mkdir(parents=True, exist_ok=True)
-    configured = options.folder / f"{options.name}.conf"
     text = configuration(options)
-    with os.fdopen(os.open(configured, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(options.configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    command = [server_binary(), str(configured)]
+    command = [server_binary(), str(options.configuration)]
     if options.cpus:
         command = ["taskset", "--cpu-list", ",".join(map(str, options.cpus)), *command]
     with (options.folder / f"{options.name}.out").open("wb") as output:
@@ -231,15 +235,20 @@ def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within:
     while True:
         try:
             with connected(options.address, options.password, timeout=2.0) as client:
-                return int(client.info("server")["process_id"])
-        except Refused as error:
-            if process.poll() is not None:
-                raise DatabaseError(f"Database server {options.name} ended: {_reason(options)}") from None
-            if time.monotonic() > deadline:
-                process.terminate()
-                raise DatabaseError(
-                    f"Database server {options.name} at {options.address} did not answer within {within:g} s: {error}"
-                ) from None
+                facts = client.info("server")
+                # Where the port is taken, it is somebody else's server that answers.
+                if facts.get("config_file") == str(options.configuration):
+                    return int(facts["process_id"])
+                error: Exception = OSError("another server answers there")
+        except Refused as refusal:
+            error = refusal
+        if process.poll() is not None:
+            raise DatabaseError(f"Database server {options.name} ended: {_reason(options)}")
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise DatabaseError(
+                f"Database server {options.name} at {options.address} did not answer within {within:g} s: {error}"
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 

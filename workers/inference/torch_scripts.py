@@ -152,6 +152,9 @@ class TorchScript:
         _database = self._database
         try:
             result = called(*arguments)
+        except Exception as error:
+            # Where an operator of ours failed, torch adds our own call stack, which tells a user nothing.
+            raise BackendError(str(error).partition("\n\nAt:\n")[0]) from error
         finally:
             _database = None
         return tensors_of(result, outputs, function)
