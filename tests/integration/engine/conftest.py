@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.engine.plane import Plane
 from tests.integration.engine.servers import Server
 
 
@@ -36,3 +37,10 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def plane(server: Server, tmp_path: Path) -> Iterator[Plane]:
+    plane = Plane(server.url, tmp_path)
+    yield plane
+    plane.close()

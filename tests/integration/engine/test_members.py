@@ -1,0 +1,259 @@
+"""Runs by real workers: members, their ends, and what the record says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from taskensemble.engine import messages
+from taskensemble.engine.records import (
+    DatabaseAddressRecord,
+    DatabaseUseRecord,
+    EntityRecord,
+    MemberRecord,
+    RunRecord,
+    State,
+)
+from tests.integration.engine.plane import Plane, alive, carriers, until
+from tests.integration.engine.runs import one_entity, template
+
+
+def test_one_failing_member_of_twenty_leaves_nineteen_completed(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "4")
+    program = (
+        "import sys; print('out', sys.argv[1]); print('err', file=sys.stderr); sys.exit(3 if sys.argv[1] == '7' else 0)"
+    )
+    run, members = one_entity(tmp_path, [sys.executable, "-c", program], 20, args=[[str(i)] for i in range(20)])
+    status = plane.finish(plane.start(run, members))
+    assert (status.state, status.completed, status.failed) == (State.FAILED, 19, 1)
+    failed = plane.store.attempts(run.run_id, [7])[0]
+    assert (failed.state, failed.returncode, failed.attempt) == (State.FAILED, 3, 1)
+    assert failed.reason == f"exit status 3; see {tmp_path}/plate/plate_7/plate_7.err"
+    assert failed.started is not None
+    assert failed.ended is not None
+    assert failed.started <= failed.ended
+    for i in range(20):
+        assert (tmp_path / f"plate/plate_{i}/plate_{i}.out").read_text() == f"out {i}\n"
+        assert (tmp_path / f"plate/plate_{i}/plate_{i}.err").read_text() == "err\n"
+    kinds = [event.kind for event in plane.store.watch(run.run_id, timeout=5)]
+    assert kinds.count("start") == kinds.count("end") == 20
+    assert not plane.store.active_runs()
+    assert not plane.store.queues()
+
+
+def test_a_member_finds_its_environment(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    os.environ["LEFT_OUT"] = "1"
+    program = "import os, json; print(json.dumps(dict(os.environ, cwd=os.getcwd())))"
+    run, members = one_entity(tmp_path, [sys.executable, "-c", program], 1)
+    uses = (DatabaseUseRecord(identifier=""), DatabaseUseRecord(identifier="db2", suffix="db2"))
+    changed = template(
+        [sys.executable, "-c", program],
+        env={"SET": "é", "PATH": os.environ["PATH"], "LEFT_OUT": None},
+        databases=uses,
+        key_prefixing=True,
+        incoming=("a", "b"),
+    )
+    run = run.model_copy(update={"templates": (changed,)})
+    plane.store.set_database(
+        run.path, DatabaseAddressRecord(identifier="", addresses=("127.0.0.1:1", "127.0.0.1:2"), cluster=True)
+    )
+    plane.store.set_database(run.path, DatabaseAddressRecord(identifier="db2", addresses=("unix:///tmp/x",)))
+    assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+    found = json.loads((tmp_path / "plate/plate_0/plate_0.out").read_text())
+    expected = {
+        "SET": "é",
+        "SSDB": "127.0.0.1:1,127.0.0.1:2",
+        "SR_DB_TYPE": "Clustered",
+        "SSDB_db2": "unix:///tmp/x",
+        "SR_DB_TYPE_db2": "Standalone",
+        "SSKEYIN": "a,b",
+        "SSKEYOUT": "plate_0",
+        "TASKENSEMBLE_RUN_ID": run.run_id,
+        "TASKENSEMBLE_MEMBER": "plate_0",
+        "TASKENSEMBLE_ATTEMPT": "1",
+        "cwd": str(tmp_path / "plate/plate_0"),
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert "LEFT_OUT" not in found
+    assert "TASKENSEMBLE_BROKER_URL" not in found
+
+
+def test_a_program_that_does_not_exist_fails_with_its_name(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/no/such/program"], 1)
+    status = plane.finish(plane.start(run, members))
+    assert status.state is State.FAILED
+    assert "/no/such/program could not be started: No such file" in plane.store.attempts(run.run_id)[0].reason
+
+
+def test_stop_ends_every_process_and_what_waits_never_starts(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    run, members = one_entity(
+        tmp_path, ["/bin/sh", "-c", "trap '' TERM; sleep 600 & sleep 601"], 50, policy={"grace": 0.5}
+    )
+    plane.start(run, members)
+    until(lambda: plane.store.status(run.run_id).running == 2, "two members run")
+    until(lambda: len(carriers(f"TASKENSEMBLE_RUN_ID={run.run_id}")) == 6, "with six processes")
+    began = time.monotonic()
+    plane.store.cancel(run.run_id, reason="no longer needed")
+    messages.delete_queues(plane.broker_url, run)
+    status = plane.finish(run.run_id)
+    assert time.monotonic() - began < 5
+    assert (status.state, status.cancelled, status.reason) == (State.CANCELLED, 50, "no longer needed")
+    assert carriers(f"TASKENSEMBLE_RUN_ID={run.run_id}") == []
+
+
+def test_a_failed_member_runs_again_in_its_folder_with_its_earlier_output_kept(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    program = "echo $TASKENSEMBLE_ATTEMPT $*; test -e mark && exit 0; touch mark; exit 5"
+    policy = {"retries": 2, "restart_args": ("again",), "retry_delay": 0.2, "retry_on": (5,)}
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", program, "sh"], 1, args=[["first"]], policy=policy)
+    assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+    folder = tmp_path / "plate/plate_0"
+    assert (folder / "plate_0.out").read_text() == "2 again\n"
+    assert (folder / "plate_0.out.1").read_text() == "1 first\n"
+    kinds = [event.kind for event in plane.store.watch(run.run_id, timeout=5)]
+    assert (kinds.count("retry"), kinds.count("start")) == (1, 2)
+
+
+def test_retries_run_out_and_exit_codes_that_are_not_listed_are_not_retried(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/bin/false"], 1, policy={"retries": 2})
+    assert plane.finish(plane.start(run, members)).state is State.FAILED
+    assert plane.store.attempts(run.run_id)[0].attempt == 3
+    run, members = one_entity(tmp_path, ["/bin/false"], 1, policy={"retries": 2, "retry_on": (5,)})
+    assert plane.finish(plane.start(run, members)).state is State.FAILED
+    assert plane.store.attempts(run.run_id)[0].attempt == 1
+
+
+def test_a_member_past_its_walltime_is_warned_then_ended(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    program = "trap 'echo warned' USR1; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.5; done"
+    policy = {"walltime": 1.5, "warn_before": 1.0, "grace": 0.5}
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", program], 1, policy=policy)
+    assert plane.finish(plane.start(run, members)).state is State.FAILED
+    assert plane.store.attempts(run.run_id)[0].reason == "walltime of 1.5 s is over"
+    assert (tmp_path / "plate/plate_0/plate_0.out").read_text() == "warned\n"
+
+
+def test_members_that_run_together_all_run_at_once(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    plane.worker("--slots", "2")
+    program = (
+        "import os, time, glob\nopen('here', 'w').close()\nwhile len(glob.glob('../*/here')) < 4: time.sleep(0.01)"
+    )
+    run, members = one_entity(tmp_path, [sys.executable, "-c", program], 4, together=True)
+    assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+
+
+def test_an_entity_waits_for_those_before_it_and_is_cancelled_when_they_fail(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "4")
+    commands = {"first": ["/bin/sleep", "0.3"], "second": ["/bin/false"], "third": ["/bin/true"]}
+    entities = tuple(
+        EntityRecord(
+            index=i, name=name, kind="Model", path=str(tmp_path / name), first=i, size=1, after=(i - 1,) if i else ()
+        )
+        for i, name in enumerate(commands)
+    )
+    run = RunRecord(
+        run_id="chain",
+        experiment="exp",
+        path=str(tmp_path),
+        created=time.time(),
+        entities=entities,
+        templates=tuple(template(command) for command in commands.values()),
+    )
+    members = [MemberRecord(index=i, entity=i, template=i, name=name) for i, name in enumerate(commands)]
+    assert plane.finish(plane.start(run, members)).state is State.FAILED
+    first, second, third = plane.store.attempts("chain")
+    assert (first.state, second.state, third.state) == (State.COMPLETED, State.FAILED, State.CANCELLED)
+    assert first.ended is not None
+    assert second.started is not None
+    assert first.ended <= second.started
+    assert plane.store.entity_status("chain")[2].counters.reason == "second failed"
+
+
+def test_a_worker_takes_only_what_fits_its_node(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2", "--tag", "small")
+    program = [
+        sys.executable,
+        "-c",
+        "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ['TASKENSEMBLE_ATTEMPT'])",
+    ]
+    big, big_members = one_entity(tmp_path / "big", program, 2, resources={"cpus": 4, "gpus": 0.5})
+    small, small_members = one_entity(tmp_path / "small", program, 2, resources={"tags": ("small",)})
+    plane.start(big, big_members)
+    assert plane.finish(plane.start(small, small_members)).state is State.COMPLETED
+    assert plane.store.status(big.run_id).queued == 2
+    plane.worker("--slots", "4", "--gpus", "5")
+    assert plane.finish(big.run_id).state is State.COMPLETED
+    assert (tmp_path / "big/plate/plate_0/plate_0.out").read_text() == "5 1\n"
+
+
+def test_duplicate_and_stale_messages_change_nothing(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "4")
+    journal = tmp_path / "journal"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", f"echo $TASKENSEMBLE_MEMBER >> {journal}; sleep 0.3"], 3)
+    plane.store.write_run(run, members)
+    publisher = messages.Publisher(plane.broker_url)
+    twins = [messages.member_message(run, i, 0, 0, name=f"plate_{i}") for i in (2, 1, 0)] * 3
+    publisher.publish([messages.setup_message(run), messages.setup_message(run)])
+    until(lambda: plane.store.status(run.run_id).running, "it runs")
+    publisher.publish(twins)
+    plane.finish(run.run_id)
+    publisher.publish(twins)
+    publisher.publish([messages.completion_message(run, 0), messages.setup_message(run)])
+    until(lambda: not publisher.length(messages.SERVICE_QUEUE), "all is read")
+    assert sorted(journal.read_text().split()) == ["plate_0", "plate_1", "plate_2"]
+    assert plane.store.status(run.run_id).completed == 3
+
+
+def test_what_a_member_leaves_behind_ends_with_it(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    program = "setsid sleep 600 & (setsid sh -c 'sleep 601 & sleep 602' &) ; sleep 603 & exit 0"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", program], 2)
+    assert plane.finish(plane.start(run, members)).completed == 2
+    assert carriers(f"TASKENSEMBLE_RUN_ID={run.run_id}") == []
+
+
+def test_output_beyond_the_limit_is_dropped_and_a_member_too_large_is_ended(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", "yes | head -c 3000000"], 1, policy={"output_limit": 100_000})
+    assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+    output = (tmp_path / "plate/plate_0/plate_0.out").read_text()
+    assert len(output) < 101_000
+    assert "output_limit reached" in output
+    program = "import time; x = b'x' * 300_000_000; time.sleep(60)"
+    run, members = one_entity(tmp_path, [sys.executable, "-c", program], 1, resources={"memory_mb": 100})
+    assert plane.finish(plane.start(run, members)).state is State.FAILED
+    assert plane.store.attempts(run.run_id)[0].reason == "used more than its 100 MiB of memory"
+
+
+def test_a_stopped_worker_lets_members_end_and_leaves_nothing(plane: Plane, tmp_path: Path) -> None:
+    worker = plane.worker("--slots", "2")
+    run, members = one_entity(tmp_path, ["/bin/sleep", "1"], 3)
+    plane.start(run, members)
+    until(lambda: plane.store.status(run.run_id).running == 2, "two run")
+    worker.terminate()
+    assert worker.wait(20) == 0
+    status = plane.store.status(run.run_id)
+    assert (status.completed, status.queued) == (2, 1)
+    assert plane.store.workers() == []
+    plane.worker("--slots", "2")
+    assert plane.finish(run.run_id).completed == 3
+
+
+def test_members_of_a_worker_that_is_stopped_and_cannot_wait_run_elsewhere(plane: Plane, tmp_path: Path) -> None:
+    worker = plane.worker("--slots", "1", "--drain", "0.2")
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", "test $TASKENSEMBLE_ATTEMPT = 2 || sleep 600"], 1)
+    plane.start(run, members)
+    until(lambda: plane.store.status(run.run_id).running == 1, "it runs")
+    worker.terminate()
+    assert worker.wait(20) == 0
+    plane.worker("--slots", "1")
+    assert plane.finish(run.run_id).completed == 1
+    assert not alive(worker.pid)
