@@ -281,7 +281,7 @@ class Members:
         except (TaskensembleError, OSError, ValueError) as error:
             self._finish(attempt, Outcome("l", None, f"its record could not be read: {error}"))
             return
-        if claim.answer == "armed":
+        if claim.answer == "armed" and not attempt.go:
             attempt.armed = True
             attempt.disarm_at = time.monotonic() + random.uniform(5, 15)
         else:
@@ -481,8 +481,10 @@ class Members:
             self._on_cancel(str(order["run"]), order.get("entity"), str(order.get("reason") or "stopped"))
         elif kind == "go":
             for attempt in list(self._attempts.values()):
-                if attempt.armed and attempt.run_id == order["run"] and attempt.entity == order["entity"]:
-                    self._begin(attempt)
+                if attempt.run_id == order["run"] and attempt.entity == order["entity"]:
+                    attempt.go = True  # the order may overtake the answer to the claim
+                    if attempt.armed:
+                        self._begin(attempt)
 
     def _on_open(self) -> None:
         """Orders may have been missed: ask for all that they say."""

@@ -46,6 +46,9 @@ class Attempt:
     member: MemberRecord | None = None
     pid: int = 0
     armed: bool = False
+    """It holds its slot and waits for the others of its entity."""
+    go: bool = False
+    """They are all there."""
     disarm_at: float = 0.0
     accepted: bool = False
     spawned: bool = False

@@ -64,7 +64,7 @@ struct member {
     bool ending;         /* SIGTERM has been sent to the tree */
     int status;
     enum why why;
-    double started, stopped, walltime, warn_before, grace, kill_at;
+    double started, stopped, walltime, warn_before, grace, asked_at, kill_at;
     uint64_t memory, output_limit;
     double user, system;
     uint64_t peak;
@@ -170,6 +170,7 @@ static void report_end(const struct member *m) {
 struct process {
     pid_t pid, parent, group, session;
     uint64_t resident;  /* pages */
+    double started;     /* on the guard's clock */
     struct member *owner;
     bool below;         /* a descendant of the guard */
     bool alive;
@@ -189,11 +190,18 @@ static bool read_process(pid_t pid, struct process *p) {
     char state;
     int parent, group, session;
     long resident = 0;
+    double started = 0;
     if (sscanf(rest + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4) return false;
     char *field = rest + 2;
-    for (int i = 0; i < 21 && field != NULL; i++) field = strchr(field + 1, ' ');
+    for (int i = 0; i < 19 && field != NULL; i++) field = strchr(field + 1, ' ');
+    if (field != NULL) {
+        started = (double)atoll(field + 1) / (double)sysconf(_SC_CLK_TCK);
+        for (int i = 0; i < 2 && field != NULL; i++) field = strchr(field + 1, ' ');
+    }
     if (field != NULL) resident = atol(field + 1);
-    *p = (struct process){pid, parent, group, session, resident > 0 ? (uint64_t)resident : 0, NULL, false, state != 'Z' && state != 'X'};
+    *p = (struct process){.pid = pid, .parent = parent, .group = group, .session = session, .started = started};
+    p->resident = resident > 0 ? (uint64_t)resident : 0;
+    p->alive = state != 'Z' && state != 'X';
     return true;
 }
 
@@ -262,11 +270,12 @@ static struct process *scan(size_t *found) {
     return all;
 }
 
-static size_t signal_tree(const struct member *m, int signal_number) {
+/* Signals the processes of a member's tree that began after `since`; how many there were. */
+static size_t signal_tree(const struct member *m, int signal_number, double since) {
     size_t count, hit = 0;
     struct process *all = scan(&count);
     for (size_t i = 0; i < count; i++)
-        if (all[i].owner == m && kill(all[i].pid, signal_number) == 0) hit++;
+        if (all[i].owner == m && all[i].started >= since && kill(all[i].pid, signal_number) == 0) hit++;
     free(all);
     return hit;
 }
@@ -289,7 +298,7 @@ static bool has_orphans(void) {
 
 static bool has_leftovers(const struct member *m, bool orphans) {
     if (kill(-m->pid, 0) == 0 || errno == EPERM) return true;
-    return orphans && signal_tree(m, 0) > 0;
+    return orphans && signal_tree(m, 0, 0) > 0;
 }
 
 /* ---- Ending ---- */
@@ -300,8 +309,9 @@ static void end_member(struct member *m, enum why why, double grace) {
         m->ending = true;
         if (!m->ended) m->why = why;
         m->kill_at = kill_at;
-        signal_tree(m, SIGTERM);
-        signal_tree(m, SIGCONT); /* a stopped process cannot act on SIGTERM */
+        m->asked_at = now();
+        signal_tree(m, SIGTERM, 0);
+        signal_tree(m, SIGCONT, 0); /* a stopped process cannot act on SIGTERM */
     } else if (kill_at < m->kill_at) {
         m->kill_at = kill_at;
     }
@@ -418,13 +428,18 @@ static double check_time(void) {
             settling = true;
             if (t >= m->kill_at) {
                 m->killed = true;
-                signal_tree(m, SIGKILL);
+                signal_tree(m, SIGKILL, 0);
                 if (next > 0.02) next = 0.02;
             } else if (m->kill_at - t < next) {
                 next = m->kill_at - t;
             }
-            /* What is not the guard's own child ends without a SIGCHLD. */
-            if (m->ended && next > 0.02) next = 0.02;
+            if (m->ended && !m->killed) {
+                /* What a dying tree has started since is asked too. What is not the guard's own child ends without a SIGCHLD. */
+                double since = m->asked_at - 0.05;
+                m->asked_at = now();
+                signal_tree(m, SIGTERM, since);
+                if (next > 0.02) next = 0.02;
+            }
         }
     }
     if (weigh) {
