@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
+    *,
     path: Path = FOLDER_OPTION,
     slots: int | None = typer.Option(
         None, min=1, help="Members at a time of the local worker; default: as many as cores."

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(path: Path = PATH_OPTION, as_json: bool = JSON_OPTION) -> None:
-    """Look for what taskensemble needs here and say what to do where it is missing. Ends with 1 when something necessary is missing."""
+    """Look for what taskensemble needs here and say what to do. Ends with 1 when something necessary is missing."""
     findings = list(examine(path))
     if as_json:
         print_json([finding._asdict() for finding in findings])
@@ -56,8 +56,7 @@ def doctor(path: Path = PATH_OPTION, as_json: bool = JSON_OPTION) -> None:
 
 def config(path: Path = PATH_OPTION, as_json: bool = JSON_OPTION) -> None:
     """Print the settings and the control plane that drivers in this folder would use; passwords are hidden."""
-    values = {name: without_password(os.environ.get(name, "")) for name in SETTINGS if not name.endswith("PASSWORD")}
-    values["TASKENSEMBLE_FLOWER_PASSWORD"] = "***" if os.environ.get("TASKENSEMBLE_FLOWER_PASSWORD") else ""
+    values = {name: _shown(name, os.environ.get(name, "")) for name in SETTINGS}
     control = planes.given() or planes.find(path.resolve())
     found = without_password(control.broker_url) if control else "embedded, started by each driver"
     if as_json:
@@ -196,6 +195,13 @@ def _control_plane(path: Path) -> Finding:
         return Finding("Control plane", "missing", "", str(error))
     advice = "" if workers else "no worker is registered: taskensemble worker"
     return Finding("Control plane", "ok" if workers else "warning", f"{address}, {workers} workers", advice)
+
+
+def _shown(name: str, value: str) -> str:
+    """A setting without what must stay secret."""
+    if not value:
+        return ""
+    return "***" if name.endswith("PASSWORD") else without_password(value)
 
 
 def _version(name: str) -> str:

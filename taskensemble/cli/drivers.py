@@ -10,6 +10,8 @@ import typer
 
 from taskensemble.cli.control import PASS_THROUGH
 
+DRIVER_ARGUMENT = typer.Argument(help="The driver script; what follows is passed to it.", exists=True, dir_okay=False)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
@@ -27,7 +29,7 @@ def demo(context: typer.Context) -> None:
 
 def run(
     context: typer.Context,
-    driver: Path = typer.Argument(help="The driver script; what follows is passed to it.", exists=True, dir_okay=False),
+    driver: Path = DRIVER_ARGUMENT,
     smartsim: bool = typer.Option(False, "--smartsim", help="Let `import smartsim` mean taskensemble.smartsim."),
 ) -> None:
     """Run a driver script as `python driver.py` does."""

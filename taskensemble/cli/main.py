@@ -1,7 +1,7 @@
 """`taskensemble`: the command line. Each group of commands is a file of this folder; this one joins them.
 
-Exit codes: 0 done; 1 a run failed, or had failed members; 2 wrong usage; 3 no control plane, or it does not answer; 4 no such run,
-member or database; 130 interrupted.
+Exit codes: 0 done; 1 a run failed, or had failed members; 2 wrong usage; 3 no control plane, or it does not answer; 4 no such
+run or member; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def flower(
+    *,
     path: Path = FOLDER_OPTION,
     address: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(5555, min=0, max=65535, help="Port to listen on; 0: a free one, which Flower prints."),

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
+    *,
     run: str | None = typer.Argument(None, help="The run's id, the beginning of it, or `last`; without it: all runs."),
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
@@ -48,6 +49,7 @@ def status(
 
 
 def logs(
+    *,
     run: str = RUN_ARGUMENT,
     member: str = typer.Argument(help="The member's name or index."),
     path: Path = PATH_OPTION,
@@ -99,6 +101,7 @@ def stop(
 
 
 def resume(
+    *,
     run: str = RUN_ARGUMENT,
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
@@ -124,6 +127,7 @@ def resume(
 
 
 def results(
+    *,
     run: str = RUN_ARGUMENT,
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,

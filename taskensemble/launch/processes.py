@@ -1,4 +1,4 @@
-"""Processes that outlive the command which started them: remembered in a file by pid and start time, so that a reused pid is never hit."""
+"""Processes that outlive the command which started them: remembered by pid and start time, so that a reused pid is never hit."""
 
 from __future__ import annotations
 

@@ -1,0 +1,237 @@
+"""`db`: databases that are started, looked at and stopped by hand."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import typer
+
+from taskensemble.cli.output import JSON_OPTION, print_json, table
+from taskensemble.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from taskensemble.database.connection import Administration
+    from taskensemble.engine.records import DatabaseAddressRecord
+
+app = typer.Typer(help="Start, look at and stop databases.", no_args_is_help=True)
+
+NAME_OPTION = typer.Option("orchestrator", "--name", "-n", help="Identifier of the database.")
+FOLDER_OPTION = typer.Option(Path(), "--path", "-p", help="Folder of its files.", file_okay=False)
+INTERFACE_OPTION = typer.Option(["lo"], help="Network interface or address to listen on; may be repeated.")
+DATABASE_ARGUMENT = typer.Argument(
+    Path(), help="Folder of a database, or its address (host:port, redis://…, unix://…), or the file of its record."
+)
+RECORD = "taskensemble_db.json"
+"""What `entity.Database.checkpoint_file` is called as well."""
+
+
+@app.command()
+def start(
+    *,
+    path: Path = FOLDER_OPTION,
+    name: str = NAME_OPTION,
+    port: int = typer.Option(6379, min=0, max=65535, help="Port of the first server; 0: any free one."),
+    interface: list[str] = INTERFACE_OPTION,
+    shards: int = typer.Option(1, min=1, help="Servers; three and more make a cluster."),
+    maxmemory: str | None = typer.Option(None, help="Memory limit of each server, such as 3gb."),
+    foreground: bool = typer.Option(False, help="Run until this command is interrupted; else it goes on without it."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Start a database with the AI module, and the supervisor of its inference workers."""
+    from taskensemble.database import DatabaseOptions, start_database, stop_database, write_record
+
+    folder = path.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"maxmemory": maxmemory} if maxmemory else {}
+    record = start_database(
+        DatabaseOptions(
+            name=name,
+            folder=folder,
+            identifier=name,
+            port=port,
+            interfaces=tuple(interface),
+            shards=shards,
+            settings=settings,
+            owner=os.getpid() if foreground else 0,
+        )
+    )
+    write_record(folder / RECORD, record)
+    if as_json:
+        print_json(record)
+    else:
+        typer.echo(f"The database {name} listens on {', '.join(record.addresses)}; its record is {folder / RECORD}.")
+    if foreground:
+        try:
+            while True:
+                time.sleep(3600)
+        finally:
+            stop_database(record)
+            (folder / RECORD).unlink(missing_ok=True)
+
+
+@app.command()
+def stop(database: Path = DATABASE_ARGUMENT) -> None:
+    """Stop a database that was started on this machine, with its supervisor and inference workers."""
+    from taskensemble.database import stop_database
+
+    record = _record(database)
+    if record.external:
+        raise DatabaseError(f"{database}: its processes are unknown; name the folder that it was started in.")
+    stop_database(record)
+    file = database / RECORD if database.is_dir() else database
+    file.unlink(missing_ok=True)
+    typer.echo(f"The database at {', '.join(record.addresses)} has stopped.")
+
+
+@app.command()
+def status(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+    """Say whether every server of a database answers; ends with 1 when one does not."""
+    from taskensemble.database import is_alive
+
+    record = _record(database)
+    states = [
+        (address, "Running" if is_alive(record.model_copy(update={"addresses": (address,)})) else "Failed")
+        for address in record.addresses
+    ]
+    if as_json:
+        print_json({"identifier": record.identifier, "servers": dict(states)})
+    else:
+        table(("Server", "State"), states)
+    if any(state != "Running" for _, state in states):
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+    """Print version, memory, clients and keys of each server."""
+    facts = [_facts(address, client) for address, client in _clients(_record(database))]
+    if as_json:
+        print_json(facts)
+        return
+    table(
+        ("Server", "Version", "Memory", "Clients", "Keys", "Commands/s", "Up"), (tuple(fact.values()) for fact in facts)
+    )
+
+
+@app.command()
+def models(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+    """List the ML models and scripts with how often and how long they ran."""
+    found = [row for address, client in _clients(_record(database)) for row in _models(address, client)]
+    if as_json:
+        print_json(found)
+        return
+    columns = ("Server", "Name", "Type", "Backend", "Device", "Calls", "Errors", "Mean ms")
+    table(columns, (tuple(row.values()) for row in found))
+
+
+@app.command()
+def top(
+    database: Path = DATABASE_ARGUMENT,
+    interval: float = typer.Option(1.0, min=0.1, help="Seconds between two pictures."),
+    count: int = typer.Option(0, min=0, help="Pictures to show; 0: until interrupted."),
+) -> None:
+    """Show commands a second, memory and the calls of each model, again and again."""
+    record = _record(database)
+    shown = 0
+    before = {row["name"]: row["calls"] for address, client in _clients(record) for row in _models(address, client)}
+    while True:
+        time.sleep(interval)
+        facts = [_facts(address, client) for address, client in _clients(record)]
+        rows = [row for address, client in _clients(record) for row in _models(address, client)]
+        click.clear()
+        table(
+            ("Server", "Version", "Memory", "Clients", "Keys", "Commands/s", "Up"),
+            (tuple(fact.values()) for fact in facts),
+        )
+        typer.echo()
+        table(
+            ("Name", "Backend", "Device", "Calls", "Calls/s", "Mean ms"),
+            (
+                (
+                    row["name"],
+                    row["backend"],
+                    row["device"],
+                    row["calls"],
+                    f"{(row['calls'] - before.get(row['name'], 0)) / interval:.1f}",
+                    row["mean_ms"],
+                )
+                for row in rows
+            ),
+        )
+        before = {row["name"]: row["calls"] for row in rows}
+        shown += 1
+        if count and shown >= count:
+            return
+
+
+def _record(database: Path) -> DatabaseAddressRecord:
+    """The database that an argument means.
+
+    Raises:
+        DatabaseError: there is none
+    """
+    from taskensemble.database import attach_database, read_record
+
+    if database.is_dir():
+        candidates = [database / RECORD, *sorted(database.glob(f"*/{RECORD}"))]
+        known = [file for file in candidates if file.is_file()]
+        if len(known) == 1:
+            return read_record(known[0])
+        found = ", ".join(str(file) for file in known) or "none"
+        raise DatabaseError(
+            f"{database.resolve()} holds not one database's record but {found}: name its folder or its address."
+        )
+    if database.is_file():
+        return read_record(database)
+    # A Path has made one slash of the two in redis://host.
+    return attach_database(str(database).replace(":/", "://", 1) if ":/" in str(database) else str(database))
+
+
+def _clients(record: DatabaseAddressRecord) -> Iterator[tuple[str, Administration]]:
+    from taskensemble.database.connection import Refused, connected
+
+    for address in record.addresses:
+        try:
+            with connected(address, record.password) as client:
+                yield address, client
+        except Refused as error:
+            raise DatabaseError(f"The database at {address} does not answer: {error}") from error
+
+
+def _facts(address: str, client: Administration) -> dict[str, Any]:
+    known = client.info("everything")
+    return {
+        "server": address,
+        "version": known.get("valkey_version") or known.get("redis_version"),
+        "memory": known["used_memory_human"],
+        "clients": int(known["connected_clients"]),
+        "keys": client.ask("DBSIZE"),
+        "commands_per_second": int(known["instantaneous_ops_per_sec"]),
+        "up_seconds": int(known["uptime_in_seconds"]),
+    }
+
+
+def _models(address: str, client: Administration) -> Iterator[dict[str, Any]]:
+    from taskensemble.ai.administration import pairs
+    from taskensemble.database.connection import text
+
+    keys = {bytes(entry[0]) for command in ("AI._MODELSCAN", "AI._SCRIPTSCAN") for entry in client.ask(command)}
+    for key in sorted(keys):
+        facts = pairs(client.ask("AI.INFO", key))
+        calls = int(facts.get("calls", 0))
+        micros = int(facts.get("duration", 0))
+        yield {
+            "server": address,
+            "name": text(key),
+            "type": facts.get("type", ""),
+            "backend": facts.get("backend", ""),
+            "device": facts.get("device", ""),
+            "calls": calls,
+            "errors": int(facts.get("errors", 0)),
+            "mean_ms": f"{micros / calls / 1000:.3f}" if calls else "",
+        }
