@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from taskensemble import lifetime
 from taskensemble.databases import Databases
+from taskensemble.engine.allocation import check_allocation
 from taskensemble.engine.records import State as Status
 from taskensemble.errors import (
     EntityExistsError,
@@ -351,6 +352,7 @@ class Experiment:
             DatabaseError: ML assets without a database; a database that cannot start
             DatabaseIdentifierError: a running database has the identifier
             AssetError: an asset cannot be loaded; no member has started, and what this start brought up is stopped again
+            AllocationError: a cluster's launcher with neither an allocation nor a batch job, or a batch job that is refused
             ControlPlaneError: no control plane
             KeyboardInterrupt: as it came, after the stop
         """
@@ -457,6 +459,9 @@ class Experiment:
 
     def _launch(self, planned: Plan, databases: Sequence[Database]) -> RunHandle:
         """Bring up what a plan needs, write it, publish its setup, and wait for its assets; all of it or nothing."""
+        if self.ends_with_driver:
+            # External workers may be in allocations; the embedded one is where this driver is.
+            check_allocation(self.launcher, planned.run, os.environ)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
         had_control = self._control is not None and self._control.is_open
         begun: list[Database] = []
@@ -470,6 +475,9 @@ class Experiment:
             self._databases.publish(control)
             handle = submit(control, planned.run, planned.members, planned.assets)
             self._history.add(handle)
+            if planned.batches:
+                batches = {queue: settings.record() for queue, settings in planned.batches.items()}
+                control.jobs.submit(planned.run, batches)
             if any(template.assets for template in planned.run.templates):
                 handle.wait_for_assets()
         except TaskensembleError:
@@ -680,7 +688,8 @@ class Experiment:
         handle = RunHandle.open(control, run_id)
         if not handle.finished():
             self._databases.publish(control)
-            control.start_worker(self._slots)
+            control.start_worker(self._slots, allocation=self.launcher != "local")
+            control.jobs.adopt(handle.record)
         if generator is None:
             self._history.add(handle)
             return handle
@@ -805,7 +814,7 @@ class Experiment:
         if self._control is None:
             self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, self._interface)
             lifetime.watch(self)
-        self._control.start_worker(self._slots)
+        self._control.start_worker(self._slots, allocation=self.launcher != "local")
         return self._control
 
     def _reading_control(self) -> ControlPlane | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from taskensemble.engine.records import Record
+from taskensemble.engine.records import Record, RunRecord
 from taskensemble.errors import AllocationError
 
 Scheduler = Literal["slurm", "pbs", "lsf", "sge"]
@@ -66,6 +66,22 @@ def from_environment(environment: Mapping[str, str]) -> AllocationRecord | None:
     if environment.get("JOB_ID") and environment.get("PE_HOSTFILE"):
         return _sge(environment)
     return None
+
+
+def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, str]) -> None:
+    """Whether members have somewhere to run that a cluster's launcher allows.
+
+    Raises:
+        AllocationError: a launcher other than local, and a template without a batch job or an allocation id, in no allocation.
+    """
+    if launcher == "local" or from_environment(environment) is not None:
+        return
+    for template in run.templates:
+        if not template.batch_queue and not any(item.startswith("--jobid") for item in template.command.head):
+            raise AllocationError(
+                f"launcher={launcher!r}: no allocation was found and {' '.join(template.command.head)!r} has no batch settings; start the "
+                "driver inside an allocation (salloc, qsub -I, bsub -Is), give batch_settings=, or use launcher='local'"
+            )
 
 
 def expand_hostlist(text: str) -> list[str]:

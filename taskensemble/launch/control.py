@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from taskensemble.engine.allocation import from_environment
 from taskensemble.engine.urls import AMQP_SCHEMES, is_redis, without_password
 from taskensemble.errors import ControlPlaneError, InputError
 from taskensemble.launch import embedded, local
 
 if TYPE_CHECKING:
     from taskensemble.engine.store import Store
+    from taskensemble.launch.batch import BatchJobs
 
 
 logger = logging.getLogger("taskensemble")
@@ -58,6 +60,8 @@ class ControlPlane:
         self._store: Store | None = None
         self._workers: list[local.LocalWorker] = []
         self._slots: int | None = None
+        self._allocation = False
+        self._jobs: BatchJobs | None = None
 
     @property
     def is_open(self) -> bool:
@@ -79,17 +83,38 @@ class ControlPlane:
             self._store = Store.connect(self.store_url)
         return self._store
 
-    def start_worker(self, slots: int | None) -> None:
-        """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's."""
+    @property
+    def jobs(self) -> BatchJobs:
+        """The batch jobs of its runs that this process looks after."""
+        if self._jobs is None:
+            from taskensemble.launch.batch import BatchJobs
+
+            self._jobs = BatchJobs(self.folder, self.broker_url, self.store_url)
+        return self._jobs
+
+    def start_worker(self, slots: int | None, *, allocation: bool = False) -> None:
+        """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's.
+
+        Parameters:
+            allocation: inside an allocation of a scheduler its slots are the whole allocation
+        """
         if not self.is_own or any(worker.alive for worker in self._workers):
             return
-        self._slots = slots
+        self._slots, self._allocation = slots, allocation
         if not self.is_open:
             self._serve()
         paths = embedded.ControlPaths(self.folder)
         name = f"local-{os.getpid()}-{secrets.token_hex(2)}"
         self._workers = [
-            local.start(self.broker_url, self.store_url, paths.workers, name=name, slots=slots, cwd=self.folder)
+            local.start(
+                self.broker_url,
+                self.store_url,
+                paths.workers,
+                name=name,
+                slots=slots,
+                cwd=self.folder,
+                allocation=allocation and from_environment(os.environ) is not None,
+            )
         ]
 
     def check(self) -> None:
@@ -107,11 +132,18 @@ class ControlPlane:
                     f"{worker.log}:\n{worker.log_tail()}"
                 )
             logger.warning("The local worker %s has died (its log is %s) and is replaced.", worker.name, worker.log)
-            self.start_worker(self._slots)
+            self.start_worker(self._slots, allocation=self._allocation)
             return
 
     def close(self) -> None:
-        """Close the connection and end what this process started: the worker first, then the server."""
+        """Close the connection and end what this process started: batch jobs and the worker first, then the server.
+
+        Batch jobs of somebody else's control plane go on, but for those whose work is over.
+        """
+        if self._jobs is not None:
+            self._jobs.settle()
+            self._jobs.close(cancel=self.is_own)
+            self._jobs = None
         for worker in self._workers:
             worker.stop()
         self._workers = []

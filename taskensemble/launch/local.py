@@ -113,14 +113,13 @@ def start(
 
     private_folder(logs)
     log = logs / f"{name}.log"
+    # Its owner has stopped what it wanted stopped, or is dead: nobody waits for members that go on.
+    drain = None if kept else 0.0
     if allocation:
-        argv = worker_command(name=name, drain=0.0)
+        argv = worker_command(name=name, drain=drain)
         environment = allocation_environment(broker_url, store_url)
     else:
-        argv = worker_command(default_slots() if slots is None else slots, name)
-    if not kept:
-        # Its owner has stopped what it wanted stopped, or is dead: nobody waits for members that go on.
-        argv += ["--drain", "0"]
+        argv = worker_command(default_slots() if slots is None else slots, name, drain=drain)
         environment = worker_environment(broker_url, store_url)
     with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
         if kept:
