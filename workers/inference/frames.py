@@ -143,7 +143,7 @@ def read_items(frame: memoryview, count: int, elements: Sequence[Buffer], segmen
         for _ in range(count):
             kind, style, a, b, c, version, d, e, text_length, f = _ITEM.unpack_from(frame, at)
             at += _ITEM.size
-            text = str(frame[at : at + text_length], "utf-8") if text_length else ""
+            text = str(frame[at : at + text_length], "utf-8", "surrogateescape") if text_length else ""
             at += _pad8(text_length)
             if kind == RUN:
                 wanted = bytes(frame[at : at + b])
