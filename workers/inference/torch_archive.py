@@ -126,7 +126,7 @@ def _kinds(block: Any) -> Iterator[str]:
 
 def _optimised(module: Any, graph: str) -> Callable[..., Any]:
     """The module's forward, frozen where torch can; called below nn.Module, whose hooks cost more than a small layer."""
-    if "aten::grad" in graph or "grad_enabled" in graph or "enable_grad" in graph:
+    if "aten::grad(" in graph or "aten::backward(" in graph:
         return _with_gradients(module)
     forward = None
     if not any(submodule.training for submodule in module.modules()):
@@ -158,7 +158,7 @@ def _with_gradients(module: Any) -> Callable[..., Any]:
     forward = module._c._get_method("forward")
 
     def call(*inputs: torch.Tensor) -> Any:
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             return forward(*(value.clone() for value in inputs))
 
     return call
