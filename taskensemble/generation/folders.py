@@ -51,11 +51,7 @@ def generate_member(
         return folder
     if overwrite and folder.exists():
         clear(folder, run, template.files)
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy(template.files, folder)
-    _link(template.files, folder)
-    configured = _configure(template.files, folder, member.params)
-    _record(folder / RECORD, run, member, configured)
+    _fill(folder, run, template.files, member)
     return folder
 
 
@@ -79,11 +75,21 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
                 )
     Path(run.path).mkdir(parents=True, exist_ok=True)
     for member in listed:
-        generate_member(run, run.entities[member.entity], run.templates[member.template], member, overwrite)
+        folder, files = member_folder(run.entities[member.entity], member), run.templates[member.template].files
+        if folder.exists():
+            clear(folder, run, files)
+        _fill(folder, run, files, member)
     with Path(run.path, RECORD).open("w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(f"# Run: {run.run_id}\n")
         for member in listed:
             stream.write(f"\n# Model name: {member.name}\n{_lines(member.params)}")
+
+
+def _fill(folder: Path, run: RunRecord, files: FilesRecord, member: MemberRecord) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy(files, folder)
+    _link(files, folder)
+    _record(folder / RECORD, run, member, _configure(files, folder, member.params))
 
 
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
