@@ -31,7 +31,7 @@ def pairs(reply: Reply) -> Facts:
 
 
 def _text(value: Reply) -> str:
-    return str(value) if isinstance(value, int | str) else bytes(value).decode()
+    return str(value) if isinstance(value, int | str) else bytes(value).decode(errors="replace")
 
 
 class AdministrationCalls(ModelCalls):
@@ -84,7 +84,7 @@ class AdministrationCalls(ModelCalls):
         facts = []
         for server in address:
             placed = self._key_at(server, key.encode())
-            facts.append(pairs(self._at(server, b"AI.INFO", placed)))
+            facts.append(pairs(self._at(server, b"AI.INFO", placed)) | {"key": key})
             if reset_stat:
                 self._at(server, b"AI.INFO", placed, b"RESETSTAT")
         return facts

@@ -1,4 +1,4 @@
-"""One AI database, one without a module, and one cluster for all tests of this folder."""
+"""One AI database and one cluster of them for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ai_database import Server, cluster, server
+import ai_database
 
 from taskensemble.ai import Client
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[Server]:
-    with server() as running:
+def database() -> Iterator[ai_database.Database]:
+    with ai_database.database() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def shards() -> Iterator[list[Server]]:
-    with cluster() as running:
+def cluster() -> Iterator[ai_database.Database]:
+    with ai_database.database(shards=3) as running:
         yield running
 
 
@@ -32,8 +32,8 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """A client of an empty database, of either kind."""
     for name in ("SSDB", "SR_DB_TYPE", "SSKEYIN", "SSKEYOUT"):
         monkeypatch.delenv(name, raising=False)
-    servers = [request.getfixturevalue("database")] if request.param == "single" else request.getfixturevalue("shards")
-    made = Client(request.param == "cluster", address=servers[0].address)
-    made.flush_db([server.address for server in servers])
+    running = request.getfixturevalue("database" if request.param == "single" else "cluster")
+    made = Client(request.param == "cluster", address=running.address)
+    made.flush_db(running.addresses)
     yield made
     made.close()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ai_database import Server
+from ai_database import Database
 
 from taskensemble.ai import Client
 from taskensemble.ai.error import RedisConnectionError, RedisRuntimeError
@@ -52,6 +52,6 @@ def test_only_a_cluster_knows_about_clusters(client: Client, address: str) -> No
             client.get_db_cluster_info([address])
 
 
-def test_a_single_server_is_no_cluster(database: Server) -> None:
+def test_a_single_server_is_no_cluster(database: Database) -> None:
     with pytest.raises(RedisConnectionError, match="cluster support disabled"):
         Client(cluster=True, address=database.address)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ai_database import Server
+from ai_database import Database
 
 from taskensemble.ai import Client, ConfigOptions, Dataset
 from taskensemble.ai.error import RedisReplyError
 
 
-def member(monkeypatch: pytest.MonkeyPatch, database: Server, own: str, sources: str, suffix: str = "") -> Client:
+def member(monkeypatch: pytest.MonkeyPatch, database: Database, own: str, sources: str, suffix: str = "") -> Client:
     for name in ("SSDB", "SSKEYIN", "SSKEYOUT", "SR_DB_TYPE"):
         monkeypatch.delenv(name, raising=False)
     end = f"_{suffix}" if suffix else ""
@@ -20,14 +20,14 @@ def member(monkeypatch: pytest.MonkeyPatch, database: Server, own: str, sources:
 
 
 @pytest.fixture
-def producer(monkeypatch: pytest.MonkeyPatch, database: Server) -> Client:
+def producer(monkeypatch: pytest.MonkeyPatch, database: Database) -> Client:
     client = member(monkeypatch, database, "p", "p")
     client.flush_db([database.address])
     return client
 
 
 def test_two_members_with_the_same_names_keep_their_data_apart(
-    monkeypatch: pytest.MonkeyPatch, database: Server, producer: Client
+    monkeypatch: pytest.MonkeyPatch, database: Database, producer: Client
 ) -> None:
     other = member(monkeypatch, database, "q", "q")
     producer.put_tensor("t", np.zeros(1))
@@ -42,7 +42,7 @@ def test_two_members_with_the_same_names_keep_their_data_apart(
         consumer.set_data_source("r")
 
 
-def test_keys_are_those_of_smartredis(database: Server, producer: Client) -> None:
+def test_keys_are_those_of_smartredis(database: Database, producer: Client) -> None:
     dataset = Dataset("d")
     dataset.add_tensor("x", np.zeros(1))
     producer.put_tensor("t", np.zeros(1))
@@ -72,14 +72,14 @@ def test_prefixes_can_be_turned_off(producer: Client) -> None:
         producer.use_tensor_ensemble_prefix(1)  # type: ignore[arg-type]
 
 
-def test_a_named_database_has_variables_of_its_own(monkeypatch: pytest.MonkeyPatch, database: Server) -> None:
+def test_a_named_database_has_variables_of_its_own(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
     client = member(monkeypatch, database, "own", "own", suffix="ocean")
     client.put_tensor("t", np.zeros(1))
     assert client.key_exists("own.t")
 
 
 def test_what_is_read_before_it_is_written_elsewhere_needs_no_prefix(
-    monkeypatch: pytest.MonkeyPatch, database: Server
+    monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
     client = member(monkeypatch, database, "", "")
     client.put_tensor("plain", np.zeros(1))

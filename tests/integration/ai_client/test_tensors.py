@@ -3,11 +3,11 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from pathlib import Path
 
+import ai_database
 import numpy as np
 import pytest
-from ai_database import Server
+from ai_database import Database
 
 from taskensemble.ai import Client
 from taskensemble.ai.error import RedisReplyError, RedisRuntimeError
@@ -129,24 +129,24 @@ def test_a_forked_child_has_a_connection_of_its_own(client: Client) -> None:
     assert client.get_tensor("child")[0] == 99
 
 
-def test_a_unix_socket_serves_as_well(database: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unix_socket_serves_as_well(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSDB", f"unix://{database.socket}")
     monkeypatch.setenv("SR_DB_TYPE", "Standalone")
     client = Client()
     client.put_tensor("u", np.ones(100_000))
     assert client.get_tensor("u").sum() == 100_000
     assert str(database.socket) in str(client)
-    assert client.get_db_node_info([f"unix://{database.socket}"])[0]["Server"]["tcp_port"] == str(database.port)
+    assert (
+        client.get_db_node_info([f"unix://{database.socket}"])[0]["Server"]["tcp_port"]
+        == database.address.rpartition(":")[2]
+    )
 
 
-def test_a_client_outlives_a_restart_of_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ai_database import server
-
-    with server(supervisor=False) as running:
+def test_a_client_outlives_a_restart_of_its_server() -> None:
+    with ai_database.database(supervise=False) as running:
         client = Client(cluster=False, address=running.address)
         client.put_tensor("t", np.zeros(3))
         running.stop()
-        running.processes.clear()
-        threading.Timer(1.0, lambda: running.start(module=True, supervisor=False)).start()
+        threading.Timer(1.0, running.start).start()
         client.put_tensor("t", np.ones(3))
         assert client.get_tensor("t").sum() == 3
