@@ -1,0 +1,156 @@
+"""What the system tests share: one Slurm for the session, and drivers that run as a user's would, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.slurm_cluster import SlurmCluster, missing_programs, running_cluster, wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAD = """
+import json, os, sys, time
+from pathlib import Path
+from taskensemble import Experiment
+
+def tell(**values):
+    print("RESULT " + json.dumps(values, default=str), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[SlurmCluster]:
+    missing = missing_programs()
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; run tests/system/install.sh")
+    # Slurm's sockets want a short folder.
+    folder = Path(tempfile.mkdtemp(prefix="te-slurm-", dir="/tmp"))
+    try:
+        with running_cluster(folder) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def slurm(cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The session's Slurm with an empty queue, before and after the test."""
+    cluster.drain()
+    yield cluster
+    cluster.drain()
+
+
+@dataclass
+class RunningDriver:
+    """A driver's process."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    lines: list[str] = field(default_factory=list)
+
+    def result(self, timeout: float = 120) -> dict[str, Any]:
+        """What it tells next.
+
+        Raises:
+            AssertionError: it ended without telling anything more; all that it printed and its workers' logs are in the message.
+        """
+        assert self.process.stdout is not None
+        alarm = _Alarm(self.process, timeout)
+        with alarm:
+            for line in self.process.stdout:
+                self.lines.append(line)
+                if line.startswith("RESULT "):
+                    told: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+                    return told
+        raise AssertionError(f"the driver told nothing more (timed out: {alarm.rang})\n{''.join(self.lines)}{self.logs()}")
+
+    def end(self, timeout: float = 60) -> int:
+        """Wait for its end; its exit status."""
+        assert self.process.stdout is not None
+        with _Alarm(self.process, timeout):
+            self.lines += list(self.process.stdout)
+            return self.process.wait()
+
+    def logs(self) -> str:
+        """What its workers and batch jobs have written."""
+        found = [path for path in self.folder.rglob("*") if ".taskensemble" in path.parts and path.suffix in (".log", ".err", ".out")]
+        return "".join(f"\n== {path}\n{path.read_text(errors='replace')[-3000:]}" for path in found)
+
+
+class _Alarm:
+    """Kills a process that takes too long, so that reading its output ends."""
+
+    def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
+        import threading
+
+        self.rang = False
+        self._process = process
+        self._timer = threading.Timer(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self.rang = True
+        self._process.kill()
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+
+
+Drive = Callable[..., RunningDriver]
+
+
+@pytest.fixture
+def drive(slurm: SlurmCluster) -> Iterator[Drive]:
+    """Starts drivers on the cluster: `drive(script, "salloc", "-N2")`."""
+    folder = Path(tempfile.mkdtemp(prefix="te-drive-", dir="/tmp"))
+    started: list[RunningDriver] = []
+
+    def start(script: str, *prefix: str, **environment: str) -> RunningDriver:
+        path = folder / f"driver{len(started)}.py"
+        path.write_text(HEAD + textwrap.dedent(script))
+        process = subprocess.Popen(
+            [*prefix, sys.executable, str(path)],
+            env={
+                **slurm.environment,
+                "PYTHONPATH": str(REPOSITORY),
+                "OMPI_ALLOW_RUN_AS_ROOT": "1",
+                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                **environment,
+            },
+            cwd=folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        driver = RunningDriver(process, folder)
+        started.append(driver)
+        return driver
+
+    yield start
+    for driver in started:
+        if driver.process.poll() is None:
+            os.killpg(driver.process.pid, signal.SIGTERM)
+            try:
+                driver.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(driver.process.pid, signal.SIGKILL)
+                driver.process.wait()
+        assert driver.process.stdout is not None
+        driver.process.stdout.close()
+    wait_until(lambda: not slurm.jobs() or not slurm.drain(), 60, "the driver's jobs end")
+    shutil.rmtree(folder, ignore_errors=True)

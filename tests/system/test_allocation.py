@@ -1,0 +1,157 @@
+"""A driver inside an allocation: `salloc -N 2 python driver.py`, and no other command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.system.conftest import Drive
+
+ALLOCATE = ("salloc", "--quiet", "-N2", "--exclusive")
+
+
+def test_members_of_an_ensemble_fill_both_nodes_and_never_share_a_cpu(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("alloc", launcher="slurm")
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURMD_NODENAME $SLURM_CPUS_ON_NODE; date +%s.%N; sleep 1; date +%s.%N"])
+        ens = exp.create_ensemble("sweep", run_settings=rs, replicas=12)
+        exp.start(ens, quiet=True)
+        tell(kind=type(rs).__name__, states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text() for m in ens])
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["kind"] == "SrunSettings"
+    assert told["states"] == ["Completed"] * 12
+    spans = [(out.split()[0], float(out.split()[2]), float(out.split()[3])) for out in told["out"]]
+    assert {node for node, _, _ in spans} == {"n1", "n2"}
+    assert {out.split()[1] for out in told["out"]} == {"1"}
+    for node, began, _ in spans:
+        assert sum(other == node and start <= began < end for other, start, end in spans) <= 4
+    # Twelve members of a second on eight CPUs: two waves, not twelve.
+    assert max(end for _, _, end in spans) - min(start for _, start, _ in spans) < 8
+    assert driver.end() == 0
+
+
+def test_two_members_of_two_nodes_run_at_the_same_time_with_their_ranks_spread(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("wide", launcher="slurm")
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURMD_NODENAME $SLURM_PROCID/$SLURM_NTASKS $(date +%s.%N); sleep 2"])
+        rs.set_nodes(2)
+        rs.set_tasks(4)
+        ens = exp.create_ensemble("wide", run_settings=rs, replicas=2)
+        exp.start(ens, quiet=True)
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text() for m in ens])
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 2
+    begins = []
+    for out in told["out"]:
+        lines = [line.split() for line in out.splitlines()]
+        assert Counter(node for node, _, _ in lines) == {"n1": 2, "n2": 2}
+        assert {rank for _, rank, _ in lines} == {f"{rank}/4" for rank in range(4)}
+        begins.append(min(float(when) for _, _, when in lines))
+    assert abs(begins[0] - begins[1]) < 1.5
+
+
+def test_a_failing_step_is_a_failed_member_with_its_status_and_files(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("fails", launcher="slurm")
+        good = exp.create_model("good", exp.create_run_settings("/bin/echo", "fine"))
+        bad = exp.create_model("bad", exp.create_run_settings("/bin/sh", ["-c", "echo no >&2; exit 3"]))
+        exp.start(good, bad, quiet=True)
+        rows = {row["name"]: row for row in exp.results()}
+        tell(states=exp.get_status(good, bad), code=rows["bad"]["returncode"], err=Path(bad.path, "bad.err").read_text())
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed", "Failed"]
+    assert told["code"] == 3
+    assert "no" in told["err"].splitlines()
+
+
+def test_stop_ends_steps_on_every_node_and_frees_the_allocation(drive: Drive, slurm) -> None:  # type: ignore[no-untyped-def]
+    driver = drive(
+        """
+        exp = Experiment("stops", launcher="slurm")
+        rs = exp.create_run_settings("/bin/sleep", "300")
+        rs.set_nodes(2)
+        rs.set_tasks(2)
+        ens = exp.create_ensemble("long", run_settings=rs, replicas=3)
+        exp.start(ens, block=False, quiet=True)
+        while exp.get_status(ens).count("Running") < 3:
+            time.sleep(0.1)
+        time.sleep(1)
+        began = time.monotonic()
+        exp.stop(ens)
+        took = time.monotonic() - began
+        tell(states=exp.get_status(ens), took=took, steps=os.popen("squeue --steps --noheader --format=%j").read())
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Cancelled"] * 3
+    assert told["took"] < 20
+    assert [step for step in told["steps"].split() if step not in ("extern", "batch", "interactive")] == []
+
+
+def test_a_program_without_a_run_command_becomes_a_step_of_one_task(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("plain", launcher="slurm")
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURMD_NODENAME $SLURM_NTASKS; sleep 1"], run_command=None)
+        ens = exp.create_ensemble("plain", run_settings=rs, replicas=8)
+        exp.start(ens, quiet=True)
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens])
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 8
+    assert Counter(node for node, _ in told["out"]) == {"n1": 4, "n2": 4}
+    assert {tasks for _, tasks in told["out"]} == {"1"}
+
+
+def test_several_programs_of_one_step_share_its_ranks(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("mpmd", launcher="slurm")
+        first = exp.create_run_settings("/bin/sh", ["-c", "echo first $SLURM_PROCID"])
+        first.set_tasks(1)
+        second = exp.create_run_settings("/bin/sh", ["-c", "echo second $SLURM_PROCID $COLOUR"], env_vars={"COLOUR": "red"})
+        second.set_tasks(1)
+        first.make_mpmd(second)
+        model = exp.create_model("coupled", first)
+        exp.start(model, quiet=True)
+        tell(states=exp.get_status(model), out=Path(model.path, "coupled.out").read_text(), err=Path(model.path, "coupled.err").read_text())
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"], told["err"]
+    assert sorted(line.split()[0] for line in told["out"].splitlines()) == ["first", "second"]
+
+
+def test_a_launcher_of_a_cluster_without_an_allocation_is_refused_before_anything_starts(drive: Drive) -> None:
+    driver = drive(
+        """
+        from taskensemble.errors import AllocationError
+        exp = Experiment("none", launcher="slurm")
+        model = exp.create_model("m", exp.create_run_settings("/bin/true"))
+        try:
+            exp.start(model)
+        except AllocationError as error:
+            tell(error=str(error), folder=os.path.exists(exp.exp_path))
+        """
+    )
+    told = driver.result()
+    assert "salloc" in told["error"]
+    assert not told["folder"]
+    assert driver.end() == 0
+    assert not Path(driver.folder, "none").exists()
