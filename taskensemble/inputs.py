@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from taskensemble.entity import Asset, AttachedFiles, Ensemble, Entity, MLModel, Model
 from taskensemble.errors import InputError
-from taskensemble.generation.tags import check_file
+from taskensemble.tags import check_file
 
 STORED = 64 * 1024**2
 """Bytes: a larger file is not put into the store; workers read it where it is, and check its hash."""

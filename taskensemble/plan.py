@@ -347,9 +347,9 @@ class _Templates:
         if settings is None:
             raise InputError(f"run_settings: {model.name!r} has none; say how it is run with create_run_settings")
         command = _command(model)
-        env = self._export_env | {
-            name: "" if value is None else str(value) for name, value in settings.env_vars.items()
-        }
+        # A variable without a value is empty for a plain program; a run command passes on the one of its own environment.
+        own = {name: value for name, value in settings.env_vars.items() if value is not None or not command.launcher}
+        env = self._export_env | {name: "" if value is None else str(value) for name, value in own.items()}
         incoming = _incoming(model)
         # Equal ingredients make equal templates: comparing them is cheaper than making a record of each member to compare.
         key = (

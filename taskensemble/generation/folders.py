@@ -14,7 +14,7 @@ from pathlib import Path
 
 from taskensemble.engine.records import EntityRecord, FilesRecord, MemberRecord, RunRecord, TemplateRecord
 from taskensemble.errors import ParameterWriterError
-from taskensemble.generation.tags import check_file
+from taskensemble.tags import check_file
 
 RECORD = "taskensemble_params.txt"
 

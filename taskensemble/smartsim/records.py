@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from taskensemble.entity import Ensemble, Entity, Model
-from taskensemble.generation.tags import check_file
+from taskensemble.tags import check_file
 
 RECORD = "smartsim_params.txt"
 

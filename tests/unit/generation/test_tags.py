@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskensemble.errors import ParameterWriterError
-from taskensemble.generation import check_file, configure
+from taskensemble.tags import check_file, configure
 
 NAME = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6)
 TAG = st.text(st.sampled_from("@$%.*+?()[]{}|^\\;#"), min_size=1, max_size=3)

@@ -55,5 +55,5 @@ def test_unknown_tags_and_other_tags_are_the_users_choice(tagged):
 def test_a_file_that_is_gone_is_named(tagged):
     made = ensemble({"T": 1, "N": 1}, tagged)
     tagged.unlink()
-    with pytest.raises(FileNotFoundError, match="in.txt"):
+    with pytest.raises(FileNotFoundError, match=r"in\.txt"):
         read_inputs([made])

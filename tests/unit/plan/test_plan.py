@@ -185,6 +185,12 @@ def srun(**run_args):
     return SrunSettings("echo", run_args=run_args)
 
 
+def test_a_variable_without_a_value_is_inherited_under_a_run_command():
+    variables = {"A": None, "B": "1"}
+    assert planned(Model("m", {}, SrunSettings("echo", env_vars=variables))).run.templates[0].env == {"B": "1"}
+    assert planned(Model("m", {}, settings(env_vars=variables))).run.templates[0].env == {"A": "", "B": "1"}
+
+
 class TestAssets:
     def test_contents_are_stored_once_under_their_hash(self, tmp_path):
         (tmp_path / "m.pt").write_bytes(b"same")
