@@ -49,6 +49,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
                 self.members.step(min(left, 0.2))
             pause = min(2.0, pause * 2)
 
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledges at once: a worker that is about to end must not leave it to a loop that runs no more."""
+        p(*args, **kwargs)
+        return p
+
     def _follow_queues(self) -> None:
         """Subscribes to the queues of runs that have begun, leaves those of runs that have ended."""
         if not self.task_consumer:

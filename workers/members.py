@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import redis
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
 
@@ -38,13 +39,14 @@ from taskensemble.engine.records import (
     WorkerRecord,
 )
 from taskensemble.engine.store import Claim, Store, read_claims
-from taskensemble.errors import TaskensembleError
+from taskensemble.errors import DatabaseError, TaskensembleError
 from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started
-from workers import process
+from workers import colocated, process
 from workers.allocation import AllocationSlots, cancel_steps, job_is_ending
 from workers.link import Link, ReplyError
 from workers.process import Attempt, Outcome
+from workers.setup import asset_reader
 from workers.slots import Node, Slot
 
 logger = logging.getLogger("taskensemble.worker")
@@ -97,7 +99,8 @@ class Members:
         self._publisher = messages.Publisher(broker_url)
         self._same_server = urls.is_redis(broker_url) and urls.redis_url(broker_url) == urls.redis_url(store_url)
         self._publishing = ThreadPoolExecutor(1, "publish")
-        self._preparing = ThreadPoolExecutor(4, "prepare")
+        self._preparing = ThreadPoolExecutor(8, "prepare")
+        self._shared = colocated.SharedDatabases()
         self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
         self._asked: deque[tuple[Attempt, Ended]] = deque()
         self._waiting: dict[str, deque[Any]] = {}
@@ -322,8 +325,36 @@ class Members:
             self._on_prepared(attempt, self._folder(attempt))
 
     def _prepare(self, attempt: Attempt) -> None:
-        self._prepared.append((attempt, self._folder(attempt)))
+        """What takes time before a start, in a thread: files, and where its databases are."""
+        folder = self._folder(attempt)
+        if isinstance(folder, Path):
+            try:
+                self._find_databases(attempt, folder)
+            except (OSError, TaskensembleError, redis.RedisError) as error:
+                folder = error
+        self._prepared.append((attempt, folder))
         self.wake()
+
+    def _find_databases(self, attempt: Attempt, folder: Path) -> None:
+        assert attempt.run is not None
+        assert attempt.member is not None
+        uses = attempt.template.databases
+        running = self.store.databases(attempt.run.path) if any(use.colocated is None for use in uses) else {}
+        for use in uses:
+            if use.colocated is None:
+                if use.identifier not in running:
+                    raise DatabaseError(f"the database {use.identifier!r} that it needs is not running")
+                attempt.databases[use.identifier] = running[use.identifier]
+                continue
+            content = asset_reader(self.store, attempt.run_id)
+            name = f"{attempt.member.name}_db"
+            begin = partial(colocated.start, use, use.colocated, folder, name, attempt.template.assets, content)
+            if use.colocated.shared:
+                database = self._shared.get(attempt.run_id, attempt.entity, use.identifier, begin)
+            else:
+                database = begin()
+                attempt.closers.append(database.stop)
+            attempt.databases[use.identifier] = database.address
 
     def _folder(self, attempt: Attempt) -> Path | BaseException:
         try:
@@ -336,22 +367,15 @@ class Members:
         if isinstance(folder, BaseException):
             policy = attempt.template.policy
             delay = policy.retry_delay if attempt.failures < policy.retries and policy.retry_on is None else None
-            self._finish(attempt, Outcome("f", None, f"its folder could not be made: {folder}", 0.0, delay))
+            self._finish(attempt, Outcome("f", None, f"it could not be prepared: {folder}", 0.0, delay))
             return
         if attempt.cancelled or attempt.lost:
             outcome = Outcome("l", None, attempt.lost) if attempt.lost else Outcome("x", None, attempt.cancelled)
             self._finish(attempt, outcome)
             return
         template, member = attempt.template, attempt.member
-        try:
-            databases = self.store.databases(attempt.run.path) if template.databases and attempt.run else {}
-            argv, extra = process.placed_line(
-                attempt, self.allocation, process.member_environment(attempt, databases, self.pinned)
-            )
-        except KeyError as error:
-            reason = f"the database {error.args[0]!r} that it needs is not running"
-            self._finish(attempt, Outcome("f", None, reason))
-            return
+        extra = process.member_environment(attempt, attempt.databases, self.pinned)
+        argv, extra = process.placed_line(attempt, self.allocation, extra)
         policy = template.policy
         name = str(folder / member.name)
         attempt.spawned = True
@@ -450,7 +474,7 @@ class Members:
     def _drop(self, attempt: Attempt) -> None:
         if self._attempts.pop(attempt.id, None) is not None:
             for closer in attempt.closers:
-                closer()
+                self._preparing.submit(closer)
             full = not self.node.free
             self.node.release(attempt.slot)
             if full or not self._waiting:
@@ -511,6 +535,7 @@ class Members:
             self._durations = {name: lasts for name, lasts in self._durations.items() if name in fitting}
             self._runs = {name: run for name, run in self._runs.items() if any(q.run == name for q in fitting.values())}
             self.on_queues()
+            self._preparing.submit(self._shared.stop, {queue.run for queue in fitting.values()})
 
     def _on_cancel(self, run_id: str, entity: int | None, reason: str) -> None:
         for attempt in list(self._attempts.values()):
@@ -607,7 +632,8 @@ class Members:
         while self.link.unanswered and self.link.connected and time.monotonic() < deadline:
             self.step(0.02)
         self._publishing.shutdown(wait=True)
-        self._preparing.shutdown(wait=False, cancel_futures=True)
+        self._shared.stop(set())
+        self._preparing.shutdown(wait=True)
         if self._guard is not None:
             self._guard.close()
         self.link.close()

@@ -58,6 +58,8 @@ class Attempt:
     """Why it is no longer this worker's, or goes back to the queue."""
     begun: float = 0.0
     """Monotonic time of the claim."""
+    databases: dict[str, DatabaseAddressRecord] = field(default_factory=dict)
+    """Where its databases answer, by identifier."""
     closers: list[Any] = field(default_factory=list)
     """Called when it has ended: what was started for it alone is stopped."""
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import redis
+
+from taskensemble import database
 from taskensemble.engine import messages
-from taskensemble.engine.records import RunRecord
+from taskensemble.engine.records import AssetRecord, RunRecord
 from taskensemble.engine.store import Store
-from taskensemble.errors import TaskensembleError
+from taskensemble.errors import AssetError, TaskensembleError
+from workers import colocated
 
 logger = logging.getLogger("taskensemble.worker")
 
@@ -35,7 +41,11 @@ def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, 
     beats.start()
     try:
         load_assets(store, run)
-    except (TaskensembleError, OSError, ValueError) as error:
+    except redis.RedisError:
+        raise  # the store is away: the reaper sees that this setup stands still
+    except Exception as error:
+        if not isinstance(error, TaskensembleError):
+            logger.exception("The setup of %s failed", run_id)
         store.fail_run(run_id, f"{type(error).__name__}: {error}")
         return f"failed: {error}"
     finally:
@@ -48,16 +58,53 @@ def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, 
 
 
 def load_assets(store: Store, run: RunRecord) -> None:
-    """Loads every asset of the run into every running database that it is meant for, and checks it there.
+    """Loads every asset of the run into every running database that its members use, and checks it there; what is meant for
+    colocated databases is checked once on a throwaway one.
 
     Raises:
-        AssetError: an asset cannot be loaded, or is not what it should be.
+        TaskensembleError: an asset cannot be loaded, is not what it should be, or its database is not running.
     """
-    if not any(template.assets for template in run.templates):
-        return
-    from taskensemble.database import load_run_assets
+    standard: dict[str, dict[AssetRecord, None]] = {}
+    for template in run.templates:
+        for use in template.databases if template.assets else ():
+            if use.colocated is None:
+                standard.setdefault(use.identifier, {}).update(dict.fromkeys(template.assets))
+    content = asset_reader(store, run.run_id)
+    running = store.databases(run.path) if standard else {}
+    for identifier, assets in standard.items():
+        if identifier not in running:
+            listed = ", ".join(repr(name) for name in running) or "none"
+            raise AssetError(
+                f"the database {identifier!r} is not running (running: {listed}); start it before its members"
+            )
+        database.load_assets(running[identifier], list(assets), content)
+    checked: set[tuple[AssetRecord, ...]] = set()
+    for template in run.templates:
+        for use in template.databases if template.assets else ():
+            if use.colocated is not None and template.assets not in checked:
+                checked.add(template.assets)
+                colocated.check(use, use.colocated, template.assets, content)
 
-    load_run_assets(run, store.databases(run.path), lambda digest: store.asset(run.run_id, digest))
+
+def asset_reader(store: Store, run_id: str) -> Callable[[AssetRecord], bytes]:
+    """Reads the bytes of assets, from their file or the store, and checks their hash."""
+
+    def read(asset: AssetRecord) -> bytes:
+        if asset.path is not None:
+            blob = Path(asset.path).read_bytes()
+        else:
+            stored = store.asset(run_id, asset.digest)
+            if stored is None:
+                raise AssetError(
+                    f"the bytes of {asset.kind} {asset.name!r} are not in the record store; start the run again"
+                )
+            blob = stored
+        if hashlib.sha256(blob).hexdigest() != asset.digest:
+            where = asset.path or "the record store"
+            raise AssetError(f"{asset.kind} {asset.name!r} in {where} has changed since the start; start the run again")
+        return blob
+
+    return read
 
 
 def publish_entities(store: Store, publisher: messages.Publisher, run: RunRecord, entities: Iterable[int]) -> None:

@@ -55,7 +55,7 @@ class Node:
 
     def could_ever(self, wanted: ResourcesRecord) -> bool:
         """Whether an idle node has what is wanted."""
-        if not set(wanted.tags) <= set(self.tags) or wanted.cpus > len(self.cpus):
+        if not set(wanted.tags) <= set(self.tags) or wanted.cpus > len(self.cpus) or wanted.nodes > 1:
             return False
         if wanted.memory_mb and self.memory_mb and wanted.memory_mb > self.memory_mb:
             return False

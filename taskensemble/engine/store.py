@@ -504,7 +504,7 @@ class Store:
 
     def delayed(self, run_id: str) -> set[int]:
         """Members that wait for a retry that is not due."""
-        return {int(index) for index in self._redis.zrange(run_key(run_id)[:-3] + "delayed", 0, -1)}
+        return {int(_text(index)) for index in self._redis.zrange(run_key(run_id)[:-3] + "delayed", 0, -1)}
 
     def queued(self, run_id: str, first: int, size: int) -> list[int]:
         """Which of `size` members from `first` on are queued."""
@@ -518,7 +518,7 @@ class Store:
 
     def server_id(self) -> str:
         """Changes when the store's server is started again."""
-        return str(cast("dict[str, Any]", self._redis.info("server"))["run_id"])
+        return str(self._redis.info("server")["run_id"])
 
     def take_lock(self, name: str, owner: str, seconds: float) -> bool:
         """Takes a lock, or keeps it; False: somebody else has it."""

@@ -1,0 +1,145 @@
+"""Colocated databases: started on the member's node before its program, stopped after it.
+
+A shared one serves all members of its entity on this worker; it stops when the entity's run has no queue any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from taskensemble.database import DatabaseOptions, load_assets, start_database, stop_database
+from taskensemble.engine.records import AssetRecord, ColocatedRecord, DatabaseAddressRecord, DatabaseUseRecord
+from taskensemble.errors import TaskensembleError
+
+logger = logging.getLogger("taskensemble.worker")
+
+Content = Callable[[AssetRecord], bytes]
+
+
+class Colocated:
+    """A running colocated database."""
+
+    def __init__(self, address: DatabaseAddressRecord, socket_folder: Path | None) -> None:
+        self.address = address
+        self._socket_folder = socket_folder
+
+    def stop(self) -> None:
+        """Ends it and removes its socket."""
+        with suppress(TaskensembleError, OSError):
+            stop_database(self.address, timeout=10)
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+
+def start(
+    use: DatabaseUseRecord,
+    record: ColocatedRecord,
+    folder: Path,
+    name: str,
+    assets: Sequence[AssetRecord],
+    content: Content,
+) -> Colocated:
+    """Starts a colocated database with its assets and waits until they are in place.
+
+    Arguments:
+        folder: where its log goes.
+        name: of its files there.
+        content: the bytes of an asset.
+
+    Raises:
+        TaskensembleError: it cannot be started, or refuses an asset; then nothing of it is left.
+    """
+    # A socket's path may have 107 bytes: a member's folder can be longer, the temporary folder is not.
+    socket_folder = None
+    path = record.unix_socket
+    if record.transport == "unix" and path is None:
+        socket_folder = Path(tempfile.mkdtemp(prefix="te-"))
+        path = str(socket_folder / "db.socket")
+    settings = dict(record.settings)
+    if record.debug:
+        settings.setdefault("loglevel", "debug")
+    options = DatabaseOptions(
+        name=name,
+        folder=folder,
+        identifier=use.identifier,
+        port=record.port,
+        interfaces=record.interfaces,
+        settings=settings,
+        cpus=record.custom_pinning or (),
+    )
+    if record.transport == "unix":
+        options = replace(options, port=0, unix_socket=path, socket_permissions=record.socket_permissions)
+    try:
+        running = Colocated(start_database(options), socket_folder)
+    except BaseException:
+        if socket_folder is not None:
+            shutil.rmtree(socket_folder, ignore_errors=True)
+        raise
+    try:
+        if assets:
+            load_assets(running.address, assets, content)
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def check(use: DatabaseUseRecord, record: ColocatedRecord, assets: Sequence[AssetRecord], content: Content) -> None:
+    """Loads assets into a throwaway database, to see before any member starts whether they can be.
+
+    Raises:
+        TaskensembleError: they cannot.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="te-check-"))
+    try:
+        plain = record.model_copy(update={"transport": "unix", "port": 0, "unix_socket": None, "interfaces": ("lo",)})
+        start(use, plain, folder, "check", assets, content).stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class SharedDatabases:
+    """The shared colocated databases of one worker, one for each entity of a run and identifier."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, int, str], Future[Colocated]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, run_id: str, entity: int, identifier: str, begin: Callable[[], Colocated]) -> Colocated:
+        """The database of an entity, started by whoever asks first.
+
+        Raises:
+            TaskensembleError: it could not be started; the next who asks tries again.
+        """
+        key = (run_id, entity, identifier)
+        with self._lock:
+            known = self._running.get(key)
+            if known is None:
+                mine: Future[Colocated] = Future()
+                self._running[key] = mine
+        if known is not None:
+            return known.result()
+        try:
+            mine.set_result(begin())
+        except BaseException as error:
+            with self._lock:
+                del self._running[key]
+            mine.set_exception(error)
+            raise
+        return mine.result()
+
+    def stop(self, active: set[str]) -> None:
+        """Stops those of runs that are not active."""
+        with self._lock:
+            gone = [key for key, future in self._running.items() if key[0] not in active and future.done()]
+            futures = [self._running.pop(key) for key in gone]
+        for future in futures:
+            future.result().stop()
