@@ -60,6 +60,8 @@ def get_logger(name: str, log_level: str | None = None, fmt: str | None = None) 
         logger.addHandler(output)
         logger.propagate = False
     for handler in logger.handlers:
+        if handler.get_name() == NAME:
+            handler.setLevel(logger.level)
         if handler.get_name() == NAME and (fmt or handler.formatter is None):
             handler.setFormatter(logging.Formatter(fmt or DEFAULT_LOG_FORMAT, DEFAULT_DATE_FORMAT))
     return logger
