@@ -16,11 +16,8 @@
 #include <string.h>
 
 #include "bytes.h"
-#include "limits.h"
 #include "queue.h"
 #include "worker.h"
-
-enum { MAX_TEXTS = 65536 };
 
 static Asset *all_assets;
 static uint64_t last_version;
@@ -244,7 +241,7 @@ static RedisModuleString *load_string(RedisModuleIO *rdb) {
 
 int texts_load(RedisModuleIO *rdb, Texts *texts) {
     int failed = 0;
-    int count = (int)load_limited(rdb, MAX_TEXTS, &failed);
+    int count = (int)load_limited(rdb, TEXTS_MAX, &failed);
     if (failed) return 0;
     *texts = texts_create(count);
     for (int i = 0; i < count; i++) {

@@ -26,7 +26,7 @@ typedef struct Texts {
 
 typedef enum AssetKind { ASSET_MODEL, ASSET_SCRIPT } AssetKind;
 
-enum { WORKER_SLOTS = 256 };
+enum { WORKER_SLOTS = 256, TEXTS_MAX = 65535 };
 
 typedef struct Asset {
     uint32_t references; /* keys, jobs; main thread only */

@@ -10,8 +10,6 @@
 #include "limits.h"
 #include "request.h"
 
-enum { MAX_NAMES = 65535 };
-
 #define NO_BLOB "ERR Insufficient arguments, missing model BLOB"
 
 /* What a store command says, in terms of its own arguments. */
@@ -71,7 +69,7 @@ static const char *parse_blob(Cursor *cursor, ModelCall *call) {
 /* INPUTS count name ..., as AI.MODELSTORE has it. */
 static const char *parse_counted(Cursor *cursor, const char *bad_count, const char *too_few, RedisModuleString ***names, int *count) {
     long long given;
-    if (!cursor_integer(cursor, 1, &given) || given > MAX_NAMES) return bad_count;
+    if (!cursor_integer(cursor, 1, &given) || given > TEXTS_MAX) return bad_count;
     if (given > cursor->left) return too_few;
     *names = cursor->argv;
     *count = (int)given;
@@ -114,7 +112,7 @@ static const char *parse_listed_names(Cursor *cursor, ModelCall *call) {
     if (cursor->left == 0) return NO_BLOB;
     if (cursor_match(cursor, "INPUTS")) parse_list(cursor, "OUTPUTS", &call->inputs, &call->input_count);
     if (cursor_match(cursor, "OUTPUTS")) parse_list(cursor, "INPUTS", &call->outputs, &call->output_count);
-    if (call->input_count > MAX_NAMES || call->output_count > MAX_NAMES) return "ERR Invalid argument for input_count";
+    if (call->input_count > TEXTS_MAX || call->output_count > TEXTS_MAX) return "ERR Invalid argument for input_count";
     if (tensorflow && call->input_count == 0) return "ERR Insufficient arguments, INPUTS and OUTPUTS not specified";
     if (tensorflow && call->output_count == 0) return "ERR Insufficient arguments, OUTPUTS not specified";
     if (!tensorflow) call->input_count = call->output_count = 0;

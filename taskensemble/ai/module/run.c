@@ -262,7 +262,10 @@ static void bind_outputs(const RunCall *call, Request *request) {
 static int execute(RedisModuleCtx *ctx, RunCommand command, RedisModuleString **argv, int argc, int least) {
     RunCall call;
     if (server.IsKeysPositionRequest(ctx)) return keys_of_run(ctx, command, argv, argc);
-    if (argc < least) return server.WrongArity(ctx);
+    if (argc < least) {
+        return server.ReplyWithError(ctx, error_text("ERR wrong number of arguments for '%.100s' command",
+                                                     server.StringPtrLen(argv[0], NULL)));
+    }
     if (blocking_refused(ctx)) return API_OK;
     const char *error = run_parse(command, argv, argc, &call);
     if (error) return server.ReplyWithError(ctx, error);

@@ -7,8 +7,6 @@
 #include "cursor.h"
 #include "request.h"
 
-enum { MAX_ENTRY_POINTS = 65535 };
-
 typedef struct ScriptCall {
     const char *device;
     RedisModuleString *tag;
@@ -28,7 +26,7 @@ static const char *parse_head(Cursor *cursor, ScriptCall *call) {
 static const char *parse_entry_points(Cursor *cursor, ScriptCall *call) {
     long long count;
     if (!cursor_match(cursor, "ENTRY_POINTS")) return "ERR Insufficient arguments, missing script entry points";
-    if (!cursor_integer(cursor, 1, &count) || count > MAX_ENTRY_POINTS) {
+    if (!cursor_integer(cursor, 1, &count) || count > TEXTS_MAX) {
         return "ERR Non numeric entry points number provided to AI.SCRIPTSTORE command";
     }
     if (count > cursor->left) return "ERR Insufficient arguments, missing script entry points";

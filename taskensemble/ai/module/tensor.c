@@ -53,10 +53,16 @@ int64_t shape_count(const int64_t *dims, int ndim) {
     int64_t count = 1;
     for (int i = 0; i < ndim; i++) {
         if (dims[i] < 0) return -1;
-        if (dims[i] != 0 && count > limits.tensor_bytes / 8 / dims[i]) return -1;
+        if (dims[i] != 0 && count > INT64_MAX / 8 / dims[i]) return -1;
         count *= dims[i];
     }
     return count;
+}
+
+int shape_allowed(ElementType type, const int64_t *dims, int ndim) {
+    int64_t count = shape_count(dims, ndim);
+    int64_t each = type == ELEMENT_STRING ? 1 : (int64_t)element_size(type);
+    return count >= 0 && count <= limits.tensor_bytes / each;
 }
 
 static Tensor *tensor_header_in(void *memory, ElementType type, const int64_t *dims, int ndim) {

@@ -43,8 +43,10 @@ const char *element_type_name(ElementType type);
 /* Bytes of one element; 0 for STRING. */
 size_t element_size(ElementType type);
 
-/* Number of elements of a shape; -1 if a dimension is negative or the product, times 8 bytes, leaves the limit of a tensor. */
+/* Number of elements of a shape; -1 if a dimension is negative or the product, times 8 bytes, is no number of bytes. */
 int64_t shape_count(const int64_t *dims, int ndim);
+/* Whether a new tensor of this type and shape stays within MAX_TENSOR_BYTES. */
+int shape_allowed(ElementType type, const int64_t *dims, int ndim);
 
 /* A tensor with room for `length` bytes of data, to be filled through tensor_bytes by the one who made it, who owns the only
  * reference. NULL if the memory is not to be had. */

@@ -155,7 +155,7 @@ Tensor *tensorset_parse(RedisModuleString **argv, int argc, const char **error) 
         return NULL;
     }
     int ndim = parse_shape(argv + 3, argc - 3, dims);
-    if (ndim < 0 || shape_count(dims, ndim) < 0) {
+    if (ndim < 0 || !shape_allowed(type, dims, ndim)) {
         *error = BAD_SHAPE;
         return NULL;
     }

@@ -509,7 +509,7 @@ static int read_views(const Worker *worker, RedisModuleString **arguments, int c
 
 static int read_texts(Reader *reader, int32_t count, Texts *texts) {
     if (count <= 0) return 1;
-    if ((size_t)count > (size_t)(reader->end - reader->at) / 8) return 0;
+    if (count > TEXTS_MAX || (size_t)count > (size_t)(reader->end - reader->at) / 8) return 0;
     *texts = texts_create(count);
     for (int i = 0; i < count; i++) {
         const char *header = reader_take(reader, 8);
@@ -544,6 +544,7 @@ static int read_result(const Worker *worker, const Item *item, RedisModuleString
         if (result->first_count != wanted_count(item_step(&worker->unit, item, 0))) return 0;
         return read_views(worker, arguments, count, reader, results, result);
     }
+    if (result->first_count < -1 || result->second_count < -1) return 0;
     return read_texts(reader, result->first_count, &result->inputs) && read_texts(reader, result->second_count, &result->outputs);
 }
 
