@@ -81,7 +81,7 @@ def collect(rows: list[dict[str, Any]], address: str) -> list[Outcome]:
     """What the picture shows: the members' results, and their fields from the database."""
     from taskensemble.ai import Client
 
-    client = Client(address=address)
+    client = Client(cluster=False, address=address)
     slots = lanes(rows)
     return [
         Outcome(
@@ -113,8 +113,8 @@ def lanes(rows: list[dict[str, Any]]) -> list[int]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """One line a member."""
-    shown = Table(title="The plates", title_justify="left", title_style="bold")
-    for name in ("member", "heaters", "material", "mean at the end", "surrogate's error", "worst cell", "simulated in"):
+    shown = Table(title="Plates, and the error of their surrogate", title_justify="left", title_style="bold")
+    for name in ("member", "heaters", "material", "mean at end", "error", "worst", "simulated in"):
         shown.add_column(name, justify="left" if name in ("member", "material") else "right")
     for row in rows:
         result, params = row["result"], row["params"]
