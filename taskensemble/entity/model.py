@@ -78,6 +78,10 @@ class Model(Entity):
         twin.params = params
         twin._lists = {}
         twin.run_settings = copy.deepcopy(self.run_settings)
+        if twin.run_settings is not None and self.argument_tail:
+            # The arguments that stand for this model's parameters make way for those of the twin's.
+            twin.run_settings.exe_args = twin.run_settings.exe_args[: -len(self.argument_tail)]
+        twin._argument_tail = ()
         twin.incoming_entities = list(self.incoming_entities)
         twin._ml_models = list(self._ml_models)
         twin._scripts = list(self._scripts)
