@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 
-import ai_database
+import ai_database  # noqa: E402
 
 OFFICIAL = {
     "redisai": ("redisai==1.3.0", "redis<5", "numpy<2", "pytest<9"),
