@@ -35,16 +35,26 @@ class LocalWorker:
         except OSError:
             return ""
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """End the worker and its members: SIGTERM, and SIGKILL when it has not ended after `timeout` seconds."""
+    def stop(self, timeout: float = 15.0) -> None:
+        """End the worker and its members: SIGTERM, and the guard's way when it has not ended after `timeout` seconds."""
         if self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        # To the worker itself: its guard would tell the members and the worker's own guard at the same moment.
+        for pid in _children(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.process.terminate()
             self.process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def default_slots() -> int:
@@ -133,5 +143,5 @@ def start(
                 start_new_session=True,
             )
         else:
-            process = tie(argv, env=environment, cwd=cwd, stdout=output, stderr=output)
+            process = tie(argv, env=environment, cwd=cwd, stdout=output, stderr=output, grace=5.0)
     return LocalWorker(name=name, process=process, log=log)
