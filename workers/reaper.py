@@ -30,7 +30,7 @@ from workers.completion import retire
 logger = logging.getLogger("taskensemble.worker")
 
 _MISSING_FOR = 15.0
-"""Seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
+"""Most seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
 
 
 class Reaper(threading.Thread):
@@ -131,7 +131,7 @@ class Reaper(threading.Thread):
 
     def _look_at_queued(self, run: RunRecord, entity: EntityRecord, progress: str) -> None:
         """Publishes members again that are queued in the record and in no queue, when nothing of the entity moves."""
-        if self._stands(run.run_id, f"queued:{entity.index}", progress) < _MISSING_FOR:
+        if self._stands(run.run_id, f"queued:{entity.index}", progress) < min(_MISSING_FOR, self._lease / 4):
             return
         self._forget(run.run_id, f"queued:{entity.index}")
         present: set[str] = set()
@@ -180,7 +180,7 @@ class Reaper(threading.Thread):
         self._seen.pop((run_id, what), None)
 
     def _holds_lock(self) -> bool:
-        return self._store.take_lock(REAPER_LOCK, process.token_prefix(self._worker), 15.0)
+        return self._store.take_lock(REAPER_LOCK, process.token_prefix(self._worker), 5.0)
 
     def _release_lock(self) -> None:
         self._store.drop_lock(REAPER_LOCK, process.token_prefix(self._worker))

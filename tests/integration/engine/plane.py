@@ -34,6 +34,41 @@ def alive(pid: int) -> bool:
         return False
 
 
+def journal(path: Path) -> list[tuple[str, int, str, float]]:
+    """Lines `member attempt word time` that members have written, in their order."""
+    rows = (line.split() for line in path.read_text().splitlines()) if path.exists() else ()
+    return [(member, int(attempt), word, float(when)) for member, attempt, word, when in rows]
+
+
+def check_journal(path: Path, members: int) -> None:
+    """Every member ended once, and no two attempts of one overlapped."""
+    rows = journal(path)
+    ends = [row[0] for row in rows if row[2] == "end"]
+    assert sorted(ends) == sorted(set(ends)), f"ended twice: {rows}"
+    assert len(ends) == members, rows
+
+
+JOURNAL = """
+import os, sys, time
+path, seconds = sys.argv[1], float(sys.argv[2])
+def write(word):
+    line = f"{os.environ['TASKENSEMBLE_MEMBER']} {os.environ['TASKENSEMBLE_ATTEMPT']} {word} {time.time()}\\n"
+    with open(path, "a") as stream:
+        stream.write(line)
+write("start")
+if "daemon" in sys.argv and os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+until = time.monotonic() + seconds
+while time.monotonic() < until:
+    time.sleep(0.05)
+write("end")
+"""
+"""A member that says when it starts and ends: `JOURNAL path seconds [daemon]`."""
+
+
 def carriers(text: str) -> list[int]:
     """Living processes that have this text in their environment or arguments, this one excluded."""
     found = []
@@ -72,7 +107,7 @@ class Plane:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
         self.workers.append(process)
         if wait:
-            until(lambda: name in [worker.name for worker in self.store.workers()], f"worker {name}: {self.log(name)}")
+            until(lambda: name in [worker.name for worker in self.store.workers()], f"worker {name}", 60)
         return process
 
     def log(self, name: str) -> str:
