@@ -82,7 +82,8 @@ class PlannedMembers:
             entity = planned.entity
             for position, slot in enumerate(planned.slots):
                 if isinstance(entity, Model):
-                    yield _member(entity, next(index), number, planned.templates[0], None)
+                    own = entity.path if entity.path_given else None
+                    yield _member(entity, next(index), number, planned.templates[0], own)
                 elif isinstance(slot, int):
                     yield _generated_member(entity, slot, position, next(index), number, planned.templates[-1])
                 else:

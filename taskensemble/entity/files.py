@@ -104,15 +104,16 @@ def _paths(given: object, argument: str) -> tuple[str, ...]:
     for item in listed:
         if not isinstance(item, (str, os.PathLike)):
             raise InputTypeError(f"{argument}: {item!r} is a {type(item).__name__}; paths are strings")
-        path = os.path.abspath(os.fspath(item))
+        found.append(os.path.abspath(os.fspath(item)))
+    for path in found:
         if os.path.basename(path) in RECORDS:
             raise InputError(
-                f"{argument}: {str(item)!r}: `{os.path.basename(path)}` is a file automatically generated and cannot be "
-                "overwritten; rename yours"
+                f"{argument}: {path!r}: `{os.path.basename(path)}` is a file automatically generated and cannot be overwritten; "
+                "rename yours"
             )
+    for path in found:
         if not os.path.exists(path):
-            raise FileNotFoundError(f"{argument}: file or directory {str(item)!r} not found (looked for {path})")
-        found.append(path)
+            raise FileNotFoundError(f"{argument}: file or directory {path!r} not found")
     return tuple(found)
 
 

@@ -35,7 +35,7 @@ def generate_member(
     it, and the files are put there anew.
 
     Args:
-        overwrite: empty a folder of an earlier run first.
+        overwrite: empty a folder of an earlier run first, unless the user chose it: who knows what else is in there.
 
     Returns:
         Path: the folder.
@@ -49,7 +49,7 @@ def generate_member(
     if entity.generated or not run.generate or _run_of(folder / RECORD) == run.run_id:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    if overwrite and folder.exists():
+    if overwrite and member.path is None and folder.exists():
         clear(folder, run, template.files)
     _fill(folder, run, template.files, member)
     return folder
@@ -59,7 +59,8 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
     """Make the folders of all members ahead, and the experiment's record of their parameters.
 
     Raises:
-        FileExistsError: a folder exists and `overwrite` is false; then nothing was made.
+        FileExistsError: a folder exists and `overwrite` is false; then nothing was made. A folder that the user chose may exist,
+            as long as nothing was generated there.
         FileNotFoundError, ParameterWriterError: as `generate_member`.
     """
     listed = list(members)
@@ -69,14 +70,15 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
     else:
         for member in listed:
             folder = member_folder(run.entities[member.entity], member)
-            if folder.exists():
+            # A folder that the user chose may be there before; a second generation into it may not.
+            if (folder if member.path is None else folder / RECORD).exists():
                 raise FileExistsError(
                     f"Directory for entity {member.name} already exists in path {folder}; give overwrite=True to replace it"
                 )
     Path(run.path).mkdir(parents=True, exist_ok=True)
     for member in listed:
         folder, files = member_folder(run.entities[member.entity], member), run.templates[member.template].files
-        if folder.exists():
+        if member.path is None and folder.exists():
             clear(folder, run, files)
         _fill(folder, run, files, member)
     with Path(run.path, RECORD).open("w", encoding="utf-8", errors="surrogateescape") as stream:

@@ -21,6 +21,9 @@ from taskensemble.smartsim.version import __version__ as __version__
 __all__ = ["Experiment", "install"]
 
 MODULES = (
+    "_core",
+    "_core.control",
+    "_core.generation",
     "database",
     "database.orchestrator",
     "entity",

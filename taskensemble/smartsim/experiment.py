@@ -16,6 +16,10 @@ from taskensemble.smartsim.entity.model import Model as SmartSimModel
 from taskensemble.smartsim.records import write_records
 from taskensemble.smartsim.status import SmartSimStatus
 
+AT_ONCE = 1024
+"""Members at a time of the embedded worker, however few cores there are: SmartSim starts all at once, and coupled ones wait for
+each other."""
+
 
 class Experiment(taskensemble.experiment.Experiment):
     """A name and a folder: the factory of everything that runs in them. See `taskensemble.Experiment`."""
@@ -23,7 +27,7 @@ class Experiment(taskensemble.experiment.Experiment):
     def __init__(
         self, name: str, exp_path: str | os.PathLike[str] | None = None, launcher: str = "local", **keywords: Any
     ) -> None:
-        super().__init__(name, exp_path, launcher, **keywords)
+        super().__init__(name, exp_path, launcher, **({"slots": AT_ONCE} | keywords))
         self.telemetry = TelemetryConfiguration(os.environ.get("SMARTSIM_FLAG_TELEMETRY", "1") != "0")
 
     def _entity_classes(self) -> tuple[type[Model], type[Ensemble], type[Database]]:

@@ -209,15 +209,30 @@ def test_a_tagged_file_that_is_no_longer_there_is_named(tree):
 @pytest.mark.parametrize("kept", ["experiment", "working", "source"])
 def test_overwriting_never_deletes_more_than_a_members_folder(tree, kept, monkeypatch):
     source = tree / "in.txt"
-    case = Case(tree, configure=(str(source),))
+    case = Case(tree, kind="Model", configure=(str(source),))
     path = {"experiment": tree / "exp", "working": tree / "work", "source": tree}[kept]
     path.mkdir(exist_ok=True)
     if kept == "working":
         monkeypatch.chdir(path)
-    case.members[0] = case.members[0].model_copy(update={"path": str(path)})
+    case.entity = case.entity.model_copy(update={"path": str(path)})
     with pytest.raises(FileExistsError, match="would delete"):
         case.make(overwrite=True)
     assert source.exists()
+
+
+def test_a_folder_that_the_user_chose_may_be_there_and_is_never_deleted(tree):
+    chosen = tree / "mine"
+    chosen.mkdir()
+    (chosen / "precious").write_text("kept")
+    case = Case(tree, kind="Model", configure=(str(tree / "in.txt"),), params={"T": "1"})
+    case.members[0] = case.members[0].model_copy(update={"path": str(chosen)})
+    case.make_all()
+    with pytest.raises(FileExistsError, match="mine"):
+        case.make_all()
+    case.make_all(overwrite=True)
+    case.run = case.run.model_copy(update={"run_id": "r2"})
+    case.make(overwrite=True)
+    assert contents(chosen) == {"precious": "kept", "in.txt": "T = 1\n"}
 
 
 def test_unknown_tags_are_kept_when_the_record_allows_them(tree):

@@ -27,7 +27,8 @@ def planned(*entities, **keywords):
 
 
 def test_a_model_becomes_one_member():
-    model = Model("m", {"x": [1, 2]}, settings("go.py", env_vars={"A": "1", "B": None}), "/exp/m", params_as_args="x")
+    model = Model("m", {"x": [1, 2]}, settings("go.py", env_vars={"A": "1", "B": None}), params_as_args="x")
+    model.place("/exp/m")
     model.params_to_args()
     result = planned(
         model, export_env={"A": "0", "HOME": "/h"}, driver="host:1", versions={"taskensemble": "1"}, keep=5.0
@@ -119,6 +120,7 @@ def test_only_a_folder_that_is_not_the_usual_one_is_recorded(tmp_path):
     ensemble[1].set_path("relative")
     ensemble.add_model(Model("own", {}, settings(), tmp_path))
     ensemble.add_model(Model("added", {}, settings()))
+    assert [member.path for member in planned(Model("m", {}, settings(), tmp_path)).members] == [str(tmp_path)]
     assert [member.path for member in planned(ensemble).members] == [
         None,
         os.path.abspath("relative"),
