@@ -64,7 +64,9 @@ def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
     try:
         check_archive(buffer)
         buffer.seek(0)
-        module = torch.jit.load(buffer, map_location=device).eval()
+        # Weights made in inference mode could never be differentiated through.
+        with torch.inference_mode(False):
+            module = torch.jit.load(buffer, map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         raise BackendError(str(error)) from error
     script = module._c

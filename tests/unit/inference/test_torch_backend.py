@@ -39,9 +39,13 @@ class Counter(torch.nn.Module):  # type: ignore[misc]
 
 
 class Forces(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((2,), 3.0))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x.detach().requires_grad_(True)
-        gradient = torch.autograd.grad([(y**3).sum()], [y])[0]
+        gradient = torch.autograd.grad([(self.weight * y**3).sum()], [y])[0]
         assert gradient is not None
         return -gradient
 
@@ -149,7 +153,7 @@ def test_a_model_that_differentiates_inside_runs(backend: Any) -> None:
         model = backend.load_model(archive(Forces()), [], [])
         (forces,) = model.run([torch.full((2,), 2.0)], 1)
         wire = backend.wire(forces)
-    assert torch.frombuffer(bytearray(wire.blob), dtype=torch.float32).tolist() == [-12.0, -12.0]
+    assert torch.frombuffer(bytearray(wire.blob), dtype=torch.float32).tolist() == [-36.0, -36.0]
 
 
 @pytest.mark.parametrize(
