@@ -9,7 +9,10 @@ STEP, END = 1e-3, 40.0
 
 def read(path: str) -> dict[str, float]:
     """The settings `name = value` of an input file."""
-    lines = (line.partition("#")[0].partition("=") for line in Path(path).read_text().splitlines())
+    lines = (
+        line.partition("#")[0].partition("=")
+        for line in Path(path).read_text().splitlines()
+    )
     return {name.strip(): float(value) for name, equals, value in lines if equals}
 
 

@@ -6,7 +6,9 @@ from taskensemble import Experiment
 
 # --8<-- [start:append]
 exp = Experiment("append", launcher="local")
-exact = exp.create_run_settings(exe=sys.executable, exe_args=["-c", "print('the slow and exact expert')"])
+exact = exp.create_run_settings(
+    exe=sys.executable, exe_args=["-c", "print('the slow and exact expert')"]
+)
 quick = exp.create_run_settings(exe="/bin/echo", exe_args="the quick expert")
 
 experts = exp.create_ensemble("experts", run_settings=exact, replicas=2)

@@ -1,6 +1,5 @@
 """ML models, scripts and functions for the members of an ensemble."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -8,12 +7,15 @@ import torch
 from torch import Tensor
 
 from taskensemble import Experiment
+from taskensemble.ml.torch import script_model
 
 exp = Experiment("assets", launcher="local")
 # --8<-- [start:database]
 db = exp.create_database(port=0)
 # --8<-- [end:database]
-program = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("use_assets.py").resolve()))
+program = exp.create_run_settings(
+    exe=sys.executable, exe_args=str(Path("use_assets.py").resolve())
+)
 ensemble = exp.create_ensemble("users", run_settings=program, replicas=2)
 
 
@@ -25,12 +27,11 @@ class Mean(torch.nn.Module):
         return rows.mean(dim=1)
 
 
-archive = io.BytesIO()
-torch.jit.save(torch.jit.script(Mean()), archive)
-ensemble.add_ml_model("mean", "TORCH", model=archive.getvalue(), device="CPU", batch_size=8)
+mean = script_model(Mean())
+ensemble.add_ml_model("mean", "TORCH", model=mean, device="CPU", batch_size=8)
 # --8<-- [end:memory]
 
-Path("mean.pt").write_bytes(archive.getvalue())
+Path("mean.pt").write_bytes(mean)
 # --8<-- [start:file]
 ensemble.add_ml_model("mean_of_file", "TORCH", model_path="mean.pt", device="CPU")
 # --8<-- [end:file]
@@ -56,7 +57,9 @@ def scale(field: Tensor) -> Tensor:
 )
 # --8<-- [end:text]
 
-Path("scale.py.txt").write_text("def scale(field: Tensor) -> Tensor:\n    return field / field.max()\n")
+Path("scale.py.txt").write_text(
+    "def scale(field: Tensor) -> Tensor:\n    return field / field.max()\n"
+)
 # --8<-- [start:path]
 ensemble.add_script("scale_of_file", script_path="scale.py.txt", device="CPU")
 # --8<-- [end:path]

@@ -4,7 +4,9 @@ from taskensemble import Experiment
 
 # --8<-- [start:settings]
 exp = Experiment("batch", launcher="slurm")
-allocation = exp.create_batch_settings(nodes=2, time="00:30:00", queue="compute", account="climate")
+allocation = exp.create_batch_settings(
+    nodes=2, time="00:30:00", queue="compute", account="climate"
+)
 program = exp.create_run_settings(exe="/bin/echo", exe_args="hello", run_command="srun")
 program.set_tasks(4)
 # --8<-- [end:settings]
@@ -25,7 +27,9 @@ sweep = exp.create_ensemble(
 # --8<-- [end:params]
 
 # --8<-- [start:replicas]
-copies = exp.create_ensemble("copies", replicas=4, run_settings=program, batch_settings=allocation)
+copies = exp.create_ensemble(
+    "copies", replicas=4, run_settings=program, batch_settings=allocation
+)
 # --8<-- [end:replicas]
 
 # --8<-- [start:preview]

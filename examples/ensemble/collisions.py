@@ -7,8 +7,12 @@ from taskensemble import Experiment
 
 exp = Experiment("collisions", launcher="local")
 db = exp.create_database(port=0)
-writer = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("writer.py").resolve()))
-reader = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("reader.py").resolve()))
+writer = exp.create_run_settings(
+    exe=sys.executable, exe_args=str(Path("writer.py").resolve())
+)
+reader = exp.create_run_settings(
+    exe=sys.executable, exe_args=str(Path("reader.py").resolve())
+)
 
 # --8<-- [start:prefix]
 producers = exp.create_ensemble("producer", run_settings=writer, replicas=2)

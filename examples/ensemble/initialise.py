@@ -23,7 +23,9 @@ copies = exp.create_ensemble("copies", replicas=4, run_settings=program)
 # --8<-- [end:replicas]
 
 # --8<-- [start:both]
-repeated = exp.create_ensemble("repeated", params={"THERMO": [95, 105]}, replicas=3, run_settings=program)
+repeated = exp.create_ensemble(
+    "repeated", params={"THERMO": [95, 105]}, replicas=3, run_settings=program
+)
 # --8<-- [end:both]
 
 # --8<-- [start:members]

@@ -10,14 +10,18 @@ path = str(Path("simulate.py").resolve())
 
 # --8<-- [start:retries]
 flaky = exp.create_run_settings(exe=sys.executable, exe_args=[path, "--fail_until=1"])
-retried = exp.create_ensemble("retried", run_settings=flaky, replicas=2, retries=2, retry_delay=0.1)
+retried = exp.create_ensemble(
+    "retried", run_settings=flaky, replicas=2, retries=2, retry_delay=0.1
+)
 exp.start(retried, block=True)
 print([(row["state"], row["attempt"]) for row in exp.results(retried)])
 # --8<-- [end:retries]
 
 # --8<-- [start:walltime]
 slow = exp.create_run_settings(exe="/bin/sleep", exe_args="600")
-limited = exp.create_ensemble("limited", run_settings=slow, replicas=2, walltime=0.5, grace=2)
+limited = exp.create_ensemble(
+    "limited", run_settings=slow, replicas=2, walltime=0.5, grace=2
+)
 exp.start(limited, block=True)
 print([(row["state"], row["reason"]) for row in exp.results(limited)])
 # --8<-- [end:walltime]
@@ -32,7 +36,9 @@ print({state: states.count(state) for state in sorted(set(states))})
 
 # --8<-- [start:resources]
 program = exp.create_run_settings(exe=sys.executable, exe_args=path)
-wide = exp.create_ensemble("wide", run_settings=program, replicas=2, resources={"cpus": 2, "memory": "512M"})
+wide = exp.create_ensemble(
+    "wide", run_settings=program, replicas=2, resources={"cpus": 2, "memory": "512M"}
+)
 exp.start(wide, block=True)
 # --8<-- [end:resources]
 

@@ -18,5 +18,9 @@ time.sleep(settings.get("sleep", 0.0))
 attempt = int(os.environ.get("TASKENSEMBLE_ATTEMPT", "1"))
 if attempt <= settings.get("fail_until", 0):
     sys.exit(f"attempt {attempt} fails on purpose")
-Path("result.json").write_text(json.dumps({"warmth": settings.get("temperature", 0.0) * settings.get("steps", 1.0)}))
+Path("result.json").write_text(
+    json.dumps(
+        {"warmth": settings.get("temperature", 0.0) * settings.get("steps", 1.0)}
+    )
+)
 print("done after", attempt, "attempt" if attempt == 1 else "attempts")

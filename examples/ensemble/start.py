@@ -10,14 +10,22 @@ program_path = str(Path("simulate.py").resolve())
 # --8<-- [start:block]
 exp = Experiment("start", launcher="local")
 program = exp.create_run_settings(exe=sys.executable, exe_args=program_path)
-ensemble = exp.create_ensemble("plate", params={"THERMO": [95, 100, 105], "STEPS": 50}, run_settings=program)
+ensemble = exp.create_ensemble(
+    "plate", params={"THERMO": [95, 100, 105], "STEPS": 50}, run_settings=program
+)
 ensemble.attach_generator_files(to_configure="plate.in")
 exp.start(ensemble, block=True, summary=True)
 # --8<-- [end:block]
 
 # --8<-- [start:results]
 for row in exp.results(ensemble):
-    print(row["name"], row["state"], row["returncode"], row["params"]["THERMO"], row["result"]["warmth"])
+    print(
+        row["name"],
+        row["state"],
+        row["returncode"],
+        row["params"]["THERMO"],
+        row["result"]["warmth"],
+    )
 # --8<-- [end:results]
 
 # --8<-- [start:handle]

@@ -9,13 +9,19 @@ program = exp.create_run_settings(exe=sys.executable, exe_args="simulate.py")
 
 # --8<-- [start:all_perm]
 every = exp.create_ensemble(
-    "every", params={"THERMO": [95, 100], "STEPS": [50, 100]}, run_settings=program, perm_strategy="all_perm"
+    "every",
+    params={"THERMO": [95, 100], "STEPS": [50, 100]},
+    run_settings=program,
+    perm_strategy="all_perm",
 )
 # --8<-- [end:all_perm]
 
 # --8<-- [start:step]
 paired = exp.create_ensemble(
-    "paired", params={"THERMO": [95, 100], "STEPS": [50, 100]}, run_settings=program, perm_strategy="step"
+    "paired",
+    params={"THERMO": [95, 100], "STEPS": [50, 100]},
+    run_settings=program,
+    perm_strategy="step",
 )
 # --8<-- [end:step]
 
@@ -40,20 +46,32 @@ filled = exp.create_ensemble(
     seed=7,
 )
 even = exp.create_ensemble(
-    "even", params={"THERMO": (90.0, 110.0)}, run_settings=program, perm_strategy="sobol", n_models=8, seed=7
+    "even",
+    params={"THERMO": (90.0, 110.0)},
+    run_settings=program,
+    perm_strategy="sobol",
+    n_models=8,
+    seed=7,
 )
 # --8<-- [end:ranges]
 
 
 # --8<-- [start:own]
-def neighbours(names: list[str], values: list[list[str]], n_models: int) -> list[dict[str, str]]:
+def neighbours(
+    names: list[str], values: list[list[str]], n_models: int
+) -> list[dict[str, str]]:
     """Each value of the first parameter, n_models at most, with the first value of every other."""
-    others = {name: choices[0] for name, choices in zip(names[1:], values[1:], strict=True)}
+    others = {
+        name: choices[0] for name, choices in zip(names[1:], values[1:], strict=True)
+    }
     return [{names[0]: value, **others} for value in values[0][: n_models or None]]
 
 
 mine = exp.create_ensemble(
-    "mine", params={"THERMO": [95, 100, 105], "STEPS": [50, 100]}, run_settings=program, perm_strategy=neighbours
+    "mine",
+    params={"THERMO": [95, 100, 105], "STEPS": [50, 100]},
+    run_settings=program,
+    perm_strategy=neighbours,
 )
 # --8<-- [end:own]
 
@@ -62,7 +80,10 @@ import numpy as np  # noqa: E402  shown with what it is used for
 
 table = exp.create_ensemble("table", samples="samples.csv", run_settings=program)
 array = exp.create_ensemble(
-    "array", samples=np.array([[95.0, 50], [105.0, 100]]), params=["THERMO", "STEPS"], run_settings=program
+    "array",
+    samples=np.array([[95.0, 50], [105.0, 100]]),
+    params=["THERMO", "STEPS"],
+    run_settings=program,
 )
 # --8<-- [end:samples]
 

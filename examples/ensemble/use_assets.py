@@ -18,6 +18,7 @@ client.run_model("mean_of_file", ["scaled"], ["average_of_file"])
 for script in ("shift", "scale_of_file"):
     client.run_script(script, script.removesuffix("_of_file"), ["field"], [script])
 results = {
-    name: client.get_tensor(name).ravel().tolist() for name in ("average", "average_of_file", "shift", "scale_of_file")
+    name: client.get_tensor(name).ravel().tolist()
+    for name in ("average", "average_of_file", "shift", "scale_of_file")
 }
 Path("result.json").write_text(json.dumps(results))

@@ -16,4 +16,6 @@ for expert in os.environ["SSKEYIN"].split(","):
 first, second = periods.values()
 agree = np.abs(first - second) < 1e-3
 until = float(angles[-1] if agree.all() else angles[np.argmin(agree)])
-Path("result.json").write_text(json.dumps({"experts": list(periods), "agree_until": until}))
+Path("result.json").write_text(
+    json.dumps({"experts": list(periods), "agree_until": until})
+)

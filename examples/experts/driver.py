@@ -14,13 +14,17 @@ here = Path(__file__).resolve().parent
 
 def program(script: str, *arguments: str):
     """How to run one of the scripts beside this file."""
-    return exp.create_run_settings(exe=sys.executable, exe_args=[str(here / script), *arguments])
+    return exp.create_run_settings(
+        exe=sys.executable, exe_args=[str(here / script), *arguments]
+    )
 
 
 exp = Experiment("pendulum", launcher="local")
 db = exp.create_database(port=0, interface="lo")
 
-experts = exp.create_ensemble("experts", run_settings=program("integrate.py", "2.5"), replicas=1)
+experts = exp.create_ensemble(
+    "experts", run_settings=program("integrate.py", "2.5"), replicas=1
+)
 experts.add_model(exp.create_model("series", program("series.py", "2.5")))
 experts.enable_key_prefixing()
 
@@ -30,5 +34,7 @@ for expert in experts:
 
 exp.start(db, experts, consumer, block=True, summary=True)
 (row,) = exp.results(consumer)
-print(f"{' and '.join(row['result']['experts'])} agree up to {row['result']['agree_until']:.2f} rad")
+print(
+    f"{' and '.join(row['result']['experts'])} agree up to {row['result']['agree_until']:.2f} rad"
+)
 exp.stop(db)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import keras
 from pictures import pictures
-from taskensemble.ml.tf import serialize_model
 
 from taskensemble import Experiment
+from taskensemble.ml.tf import serialize_model
 
 # --8<-- [start:serialise]
 keras.utils.set_random_seed(1)
@@ -30,12 +30,20 @@ model, inputs, outputs = serialize_model(network)
 
 exp = Experiment("blobs", launcher="local")
 db = exp.create_database(port=0, interface="lo")
-program = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("count.py").resolve()))
-ensemble = exp.create_ensemble("blobs", params_as_args={"seed": [1, 2, 3, 4]}, run_settings=program)
+program = exp.create_run_settings(
+    exe=sys.executable, exe_args=str(Path("count.py").resolve())
+)
+ensemble = exp.create_ensemble(
+    "blobs", params_as_args={"seed": [1, 2, 3, 4]}, run_settings=program
+)
 # --8<-- [start:add]
-ensemble.add_ml_model("counter", "TF", model=model, device="CPU", inputs=inputs, outputs=outputs)
+ensemble.add_ml_model(
+    "counter", "TF", model=model, device="CPU", inputs=inputs, outputs=outputs
+)
 # --8<-- [end:add]
 exp.start(db, ensemble, block=True, summary=True)
 for row in exp.results(ensemble):
-    print(f"{row['name']}: {row['result']['error']:.2f} blobs off on average, of {row['result']['blobs']:.2f}")
+    print(
+        f"{row['name']}: {row['result']['error']:.2f} blobs off on average, of {row['result']['blobs']:.2f}"
+    )
 exp.stop(db)

@@ -9,8 +9,12 @@ from pathlib import Path
 from taskensemble import Experiment
 
 if shutil.which("mpicc") is None or shutil.which("mpirun") is None:
-    sys.exit("This example needs MPI: `apt-get install openmpi-bin libopenmpi-dev` on Debian.")
-subprocess.run(["mpicc", "-std=c11", "-O2", "heat_rod.c", "-o", "heat_rod", "-lm"], check=True)
+    sys.exit(
+        "This example needs MPI: `apt-get install openmpi-bin libopenmpi-dev` on Debian."
+    )
+subprocess.run(
+    ["mpicc", "-std=c11", "-O2", "heat_rod.c", "-o", "heat_rod", "-lm"], check=True
+)
 
 exp = Experiment("rods", launcher="local")
 rod = exp.create_run_settings(exe=str(Path("heat_rod").resolve()), run_command="mpirun")

@@ -2,10 +2,11 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
-arguments = dict(argument.removeprefix("--").split("=") for argument in sys.argv[1:])
-x, y = float(arguments["along"]), float(arguments["across"])
+settings = dict(line.split(" = ") for line in Path("point.in").read_text().splitlines())
+x, y = float(settings["along"]), float(settings["across"])
 bend = y - 5.1 / (4 * math.pi**2) * x * x + 5 / math.pi * x - 6
-Path("result.json").write_text(json.dumps({"height": bend**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10}))
+Path("result.json").write_text(
+    json.dumps({"height": bend**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10})
+)

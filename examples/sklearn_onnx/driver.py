@@ -9,8 +9,14 @@ from taskensemble import Experiment
 
 exp = Experiment("spheres", launcher="local")
 db = exp.create_database(port=0, interface="lo")
-program = exp.create_run_settings(exe=sys.executable, exe_args=str(Path("fall.py").resolve()))
-ensemble = exp.create_ensemble("sphere", params_as_args={"diameter": [1e-4, 1e-3, 3e-3, 1e-2]}, run_settings=program)
+program = exp.create_run_settings(
+    exe=sys.executable, exe_args=str(Path("fall.py").resolve())
+)
+ensemble = exp.create_ensemble(
+    "sphere",
+    params_as_args={"diameter": [1e-4, 1e-3, 3e-3, 1e-2]},
+    run_settings=program,
+)
 ensemble.add_ml_model("drag", "ONNX", model=train(), device="CPU")
 exp.start(db, ensemble, block=True, summary=True)
 

@@ -26,4 +26,6 @@ while True:
     if abs(balance - velocity) < 0.01 * velocity or calls == 100:
         break
     velocity = (velocity + balance) / 2
-Path("result.json").write_text(json.dumps({"velocity": velocity, "reynolds": reynolds, "calls": calls}))
+Path("result.json").write_text(
+    json.dumps({"velocity": velocity, "reynolds": reynolds, "calls": calls})
+)

@@ -11,7 +11,9 @@ from sklearn.ensemble import RandomForestRegressor
 
 def drag(reynolds: np.ndarray) -> np.ndarray:
     """Drag coefficients of a sphere for Reynolds numbers of 0.1 to 2e5."""
-    return 24 / reynolds * (1 + 0.15 * reynolds**0.687) + 0.42 / (1 + 42500 * reynolds**-1.16)
+    return 24 / reynolds * (1 + 0.15 * reynolds**0.687) + 0.42 / (
+        1 + 42500 * reynolds**-1.16
+    )
 
 
 def train() -> bytes:

@@ -67,6 +67,16 @@ def test_optuna_is_asked_for_members_and_told_their_results(drive: Callable[...,
     assert lowest[-1] < 1.0
 
 
+def test_a_network_learns_from_members_while_they_run(drive: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    printed = drive("online_training/driver.py")
+    first, last = map(float, re.findall(r"15360 samples: loss ([\d.]+) -> ([\d.]+)", printed)[0])
+    assert last < first / 20
+    errors = re.findall(r"pendulum_\d: error ([\d.]+) at first, ([\d.]+) at last", printed)
+    assert len(errors) == 3
+    assert all(float(last) < float(first) for first, last in errors)
+
+
 def test_the_demo_simulates_predicts_and_draws(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
