@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("taskensemble")
 
-SOON = 10.0
+SOON = 3.0
 """Seconds: a worker that lives no longer fails for a reason that the next one would meet as well."""
 
 

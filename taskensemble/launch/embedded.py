@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 FOLDER = ".taskensemble"
 
+_processes: dict[int, subprocess.Popen[bytes]] = {}
+"""Those that this process started, by pid: it has to wait for them."""
+
 
 @dataclass(frozen=True)
 class ControlPaths:
@@ -181,6 +184,9 @@ def stop(server: EmbeddedServer, timeout: float = 20.0) -> None:
         if time.monotonic() > deadline:
             raise ControlPlaneError(f"The control plane of {server.folder} (pid {server.pid}) does not end.")
         time.sleep(0.02)
+    process = _processes.pop(server.pid, None)
+    if process is not None:
+        process.wait(timeout)
 
 
 def server_binary() -> Path:
@@ -280,6 +286,7 @@ def _launch(
     while process.poll() is None:
         if _answers(server):
             write_private(paths.record, json.dumps(asdict(server)))
+            _processes[process.pid] = process
             return server
         if time.monotonic() > deadline:
             process.send_signal(signal.SIGTERM)

@@ -182,7 +182,11 @@ def test_resume_runs_only_what_failed_in_the_folders_it_has(exp: Experiment) -> 
 
 def test_an_adaptive_ensemble_asks_its_generator_for_each_next_round(exp: Experiment) -> None:
     program = exp.create_run_settings(
-        exe=PYTHON, exe_args=["-c", "import json, sys; json.dump({'y': (float(sys.argv[1].split('=')[1]) - 3) ** 2}, open('result.json', 'w'))"]
+        exe=PYTHON,
+        exe_args=[
+            "-c",
+            "import json, sys; json.dump({'y': (float(sys.argv[1].split('=')[1]) - 3) ** 2}, open('result.json', 'w'))",
+        ],
     )
     seen: list[list[float]] = []
 
@@ -227,7 +231,9 @@ def test_a_member_cannot_be_stopped_without_its_ensemble(exp: Experiment) -> Non
     exp.stop(ensemble)
 
 
-def test_preview_prints_the_commands_and_starts_nothing(exp: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_prints_the_commands_and_starts_nothing(
+    exp: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ensemble = exp.create_ensemble("plate", params={"T": [1, 2]}, params_as_args=["T"], run_settings=shell(exp, "true"))
     exp.preview(ensemble, verbosity_level="debug")
     assert "plate_1: T=2" in capsys.readouterr().out
