@@ -99,6 +99,8 @@ class Supervisor:
         self._ready = ready
         self._workers: dict[int, Worker] = {}
         self._due: list[tuple[float, Pair]] = []
+        self._wanted: set[Pair] = set()
+        """Pairs for which a START came while enough workers seemed to run."""
         self._early_ends: dict[Pair, int] = {}
 
     def run(self) -> None:
@@ -161,13 +163,19 @@ class Supervisor:
         pair = (backend, device)
         if verb in ("REPLACE", "STOP"):
             self._kill(int(order[4]))
-        # Shards share workers: one that was started for another shard joins this one too.
         running = sum(worker.pair == pair for worker in self._workers.values()) + sum(
             due[1] == pair for due in self._due
         )
         if verb == "REPLACE" or (verb == "START" and running < self._most.get(pair, 1)):
-            early = self._early_ends.get(pair, 0)
-            self._due.append((time.monotonic() + _RESTART_DELAYS[min(early, len(_RESTART_DELAYS) - 1)], pair))
+            self._start_soon(pair)
+        elif verb == "START":
+            # Either a worker that was started for another shard is about to join this one too, or the server has seen a
+            # worker's end before this process has.
+            self._wanted.add(pair)
+
+    def _start_soon(self, pair: Pair) -> None:
+        early = self._early_ends.get(pair, 0)
+        self._due.append((time.monotonic() + _RESTART_DELAYS[min(early, len(_RESTART_DELAYS) - 1)], pair))
 
     def _start(self, pair: Pair) -> None:
         backend, device = pair
@@ -207,6 +215,9 @@ class Supervisor:
         log.info("worker %d for %s on %s ended with %d", worker.process.pid, *worker.pair, code)
         if not told.startswith("joined"):
             self._report_failure(worker.pair, told or f"worker exited with {code} before it joined")
+        if worker.pair in self._wanted:
+            self._wanted.discard(worker.pair)
+            self._start_soon(worker.pair)
 
     def _report_failure(self, pair: Pair, text: str) -> None:
         log.error("%s on %s: %s", *pair, text)
@@ -221,6 +232,7 @@ class Supervisor:
     def _kill(self, pid: int) -> None:
         for pidfd, worker in list(self._workers.items()):
             if worker.process.pid == pid:
+                self._wanted.discard(worker.pair)
                 worker.process.kill()
                 self._ended(pidfd)
                 return

@@ -199,7 +199,7 @@ def test_a_backend_whose_wheel_is_missing_says_what_to_install(
     (broken / "__init__.py").write_text("raise ImportError('no torch here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     server = start()
-    with pytest.raises(redis.ResponseError, match="^Could not load backend$|ERR Could not load backend"):
+    with pytest.raises(redis.ResponseError, match="Could not load backend"):
         server("AI.SCRIPTSET", "s", "CPU", "SOURCE", IDENTITY)
     assert "pip install 'taskensemble[torch]'" in (server.folder / "db_inference.log").read_text()
 
@@ -228,7 +228,7 @@ def test_nothing_is_left_in_shared_memory_or_descriptors_when_workers_die(start:
 
     run(server)
     before = descriptors(), len(segments())
-    for _ in range(3):
+    for _ in range(2):
         os.kill(server.workers()[0]["pid"], signal.SIGKILL)
         eventually(lambda: not server.workers())
         run(server)
