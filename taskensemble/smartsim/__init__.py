@@ -22,7 +22,6 @@ __all__ = ["Experiment", "install"]
 
 MODULES = (
     "_core",
-    "_core.control",
     "_core.generation",
     "database",
     "database.orchestrator",
@@ -39,6 +38,8 @@ MODULES = (
     "error.errors",
     "experiment",
     "log",
+    "ml",
+    "ml.data",
     "servertype",
     "settings",
     "settings.alpsSettings",

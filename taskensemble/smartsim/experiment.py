@@ -41,6 +41,9 @@ class Experiment(taskensemble.experiment.Experiment):
         Raises:
             FileExistsError, ParameterWriterError: as `taskensemble.Experiment.generate`.
         """
+        for entity in entities:
+            if isinstance(entity, Entity):
+                entity.place(os.path.join(self.exp_path, entity.name))
         super().generate(*entities, tag=tag, overwrite=overwrite, verbose=verbose)
         for entity in entities:
             if isinstance(entity, Database):

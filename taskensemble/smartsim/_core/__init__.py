@@ -1,1 +1,1 @@
-"""The two parts of SmartSim's inside that scripts reach for: the generator and the manifest."""
+"""The one part of SmartSim's inside that scripts reach for: the generator."""

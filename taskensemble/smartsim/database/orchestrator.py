@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from taskensemble.entity import Database
@@ -13,7 +14,7 @@ class Orchestrator(Database):
     """A standard database: see `taskensemble.entity.Database`. Keywords that the launcher does not know are ignored."""
 
     def __init__(self, path: object = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(None if path is None else str(path), *args, **kwargs)
+        super().__init__(path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs)
         self.telemetry = TelemetryConfiguration()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import taskensemble.entity
@@ -21,7 +22,9 @@ class Ensemble(taskensemble.entity.Ensemble):
         self, name: str, params: Any = None, path: object = None, *args: Any, replicas: int | None = None, **kwargs: Any
     ) -> None:
         expanded = None if params else replicas
-        super().__init__(name, params, None if path is None else str(path), *args, replicas=expanded, **kwargs)
+        super().__init__(
+            name, params, path if isinstance(path, (str, os.PathLike)) else None, *args, replicas=expanded, **kwargs
+        )
         self.replicas = replicas
         self.shard = 0
 

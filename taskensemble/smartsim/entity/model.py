@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,9 @@ class Model(taskensemble.entity.Model):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name, params, run_settings, None if path is None else str(path), *args, **kwargs)
+        super().__init__(
+            name, params, run_settings, path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs
+        )
 
     @staticmethod
     def _create_pinning_string(pin_ids: Any, cpus: int) -> str | None:

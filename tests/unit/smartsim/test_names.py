@@ -1,6 +1,7 @@
 """SmartSim's modules and names: a driver imports them as they are there."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 
@@ -35,6 +36,8 @@ PUBLIC = {
     "error.errors": ["TelemetryError", "UnproxyableStepError", "SmartSimCLIActionCancelled", "PreviewFormatError"],
     "experiment": ["Experiment"],
     "log": ["get_logger", "log_to_file", "log_to_exp_file", "LowPassFilter", "HostnameFilter"],
+    "ml": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
+    "ml.data": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
     "servertype": ["CLUSTERED", "STANDALONE"],
     "settings": [
         "AprunSettings", "BsubBatchSettings", "JsrunSettings", "MpirunSettings", "MpiexecSettings", "OrterunSettings",
@@ -102,6 +105,24 @@ else:
     raise SystemExit("nothing was raised")
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("framework", "module"), [("torch", "ml.torch.data"), ("tensorflow", "ml.tf.utils")])
+def test_a_frameworks_helpers_are_imported_on_demand(framework, module):
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    package = module.rpartition(".")[0]
+    program = f"""
+import taskensemble.smartsim, sys
+taskensemble.smartsim.install()
+assert {framework!r} not in sys.modules
+import smartsim.{module}
+from smartsim.{package} import DynamicDataGenerator, StaticDataGenerator
+for name in ("{package}", "{module}"):
+    assert sys.modules["smartsim." + name] is sys.modules["taskensemble.smartsim." + name]
+assert smartsim.{package}.StaticDataGenerator is StaticDataGenerator
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
