@@ -211,6 +211,9 @@ def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
         )
     options.folder.mkdir(parents=True, exist_ok=True)
     text = configuration(options)
+    if options.log.exists():
+        # What an earlier server of the name said must not be taken for this one's words.
+        options.log.replace(options.log.with_name(f"{options.log.name}.old"))
     with os.fdopen(os.open(options.configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     command = [server_binary(), str(options.configuration)]
@@ -261,7 +264,10 @@ def _reason(options: ServerOptions) -> str:
             lines += path.read_text(errors="replace").splitlines()[-40:]
     if any("Address already in use" in line for line in lines):
         return f"port={options.port} is in use on {', '.join(options.hosts)}: give another port, or 0 for any free one"
-    told = [line for line in lines if " # " in line or "FATAL" in line or "rror" in line]
+    for index, line in enumerate(lines):
+        if "FATAL CONFIG" in line:
+            return " ".join(lines[index : index + 4])
+    told = [line for line in lines if " # " in line or "rror" in line]
     return "; ".join((told or lines)[-3:]).strip() or "it said nothing"
 
 
@@ -284,4 +290,5 @@ def _lives(pid: int) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"-server" in command or b"workers.inference" in command
+    # A process that is ending has no command line any more.
+    return not command or b"-server" in command or b"workers.inference" in command
