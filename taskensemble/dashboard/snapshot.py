@@ -96,11 +96,11 @@ def log_tail(store: Store, run_id: str, index: int, stream: str) -> dict[str, An
 
 def databases(store: Store) -> list[dict[str, Any]]:
     """Every running database of the experiments that have runs, with memory, clients and its models' calls."""
-    experiments = {store.status(run_id).experiment for run_id in store.runs()}
+    experiments = {run.path: run.experiment for run in map(store.run, store.runs())}
     return [
-        {"experiment": experiment, "identifier": address.identifier, **_database(address)}
-        for experiment in sorted(experiments)
-        for address in store.databases(experiment).values()
+        {"experiment": name, "identifier": address.identifier, **_database(address)}
+        for path, name in sorted(experiments.items())
+        for address in store.databases(path).values()
     ]
 
 

@@ -388,6 +388,11 @@ class Store:
             if timeout is not None:
                 deadline = time.monotonic() + timeout
 
+    def events(self, run_id: str, after: str, count: int) -> list[EventRecord]:
+        """At most `count` events of a run that came after `after`, without waiting."""
+        found: Any = self._redis.xrange(run_key(run_id)[:-3] + "events", min=f"({after}", count=count)
+        return [_event(_text(identifier), fields) for identifier, fields in found]
+
     def wait_final(self, run_id: str, timeout: float | None = None) -> RunStatus:
         """Waits until the run has ended, or for `timeout` seconds, and tells how it stands then."""
         deadline = None if timeout is None else time.monotonic() + timeout

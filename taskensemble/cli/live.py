@@ -1,0 +1,69 @@
+"""`dashboard` and `metrics`: what happens, for a browser and for Prometheus."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+from pathlib import Path
+
+import typer
+
+from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
+from taskensemble.errors import UnsupportedError
+from taskensemble.launch import control as planes
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command()(dashboard)
+    app.command()(metrics)
+
+
+def dashboard(
+    path: Path = FOLDER_OPTION,
+    address: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(8787, min=1, max=65535, help="Port to listen on."),
+    user: str = typer.Option("taskensemble", help="Name to log in with."),
+    password: str | None = typer.Option(
+        None, envvar="TASKENSEMBLE_DASHBOARD_PASSWORD", help="Password; default: a new one, printed once."
+    ),
+    wait: bool = WAIT_OPTION,
+) -> None:
+    """Show runs, members, workers and databases live in a browser."""
+    try:
+        import uvicorn
+
+        from taskensemble.dashboard.app import create_app
+    except ImportError as error:
+        raise UnsupportedError(f"The dashboard needs {error.name}: pip install 'taskensemble[dashboard]'") from error
+    control = planes.awaited(path, wait=wait)
+    if password is None:
+        password = secrets.token_urlsafe(12)
+        typer.echo(f"Dashboard: http://{address}:{port}  user {user}  password {password}")
+    uvicorn.run(create_app(control.store, user, password), host=address, port=port, log_level="warning")
+
+
+def metrics(
+    path: Path = FOLDER_OPTION,
+    address: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(9464, min=0, max=65535, help="Port to listen on; 0: a free one, which is printed."),
+    wait: bool = WAIT_OPTION,
+) -> None:
+    """Serve Prometheus metrics of the control plane and its databases until interrupted."""
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from taskensemble.metrics import ControlPlaneCollector
+
+    control = planes.awaited(path, wait=wait)
+    registry = CollectorRegistry()
+    ControlPlaneCollector(control.store, control.broker_url, registry)
+    server, thread = start_http_server(port, address, registry=registry)
+    typer.echo(f"Metrics: http://{address}:{server.server_port}/metrics")
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    try:
+        over.wait()
+    finally:
+        server.shutdown()
+        thread.join()
