@@ -206,7 +206,7 @@ class RunHandle:
         noted.add(index)
         member = self._control.store.members(self.run_id, index, index + 1)[0]
         log = self.member_path(member) / f"{member.name}.err"
-        progress.note(f"{member.name} failed ({reason}); its log is {log}")
+        progress.note(f"{member.name} failed ({cause(reason)}); its log is {log}")
         if len(noted) == NOTES:
             progress.note(f"Further failures are only counted: `taskensemble status {self.run_id}` lists them.")
 
@@ -267,6 +267,11 @@ def new_run_id(experiment: str) -> str:
     """A run id that a person can read and type the beginning of: the experiment's name and eight random characters."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", experiment).lstrip("_.-")[:64] or "run"
     return f"{name}-{secrets.token_hex(4)}"
+
+
+def cause(reason: str) -> str:
+    """Why a member ended as it did, without where its log is: that has a column or a sentence of its own."""
+    return reason.partition("; see ")[0]
 
 
 def find_member(handle: RunHandle, name: str) -> tuple[MemberRecord, AttemptRecord]:

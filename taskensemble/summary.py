@@ -10,6 +10,7 @@ from tabulate import tabulate, tabulate_formats
 
 from taskensemble.engine.records import AssetRecord, RunRecord, State
 from taskensemble.errors import InputError
+from taskensemble.handle import cause
 from taskensemble.progress import duration
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def run_summary(handle: RunHandle) -> str:
                 attempt.returncode,
                 attempt.attempt,
                 attempt.node,
-                attempt.reason,
+                cause(attempt.reason),
                 handle.member_path(member) / f"{member.name}.err",
             )
             for member, attempt in failed[:SHOWN]

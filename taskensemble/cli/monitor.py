@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
+from taskensemble.engine.urls import celery_url
 from taskensemble.launch import control as planes
 from taskensemble.launch import local
 
@@ -38,12 +39,12 @@ def flower(
         typer.echo(f"Flower: http://{address}:{port}  user {user}  password {password}")
     # Options with secrets travel in the environment: an argument list is there for everybody to read.
     environment |= {
-        "CELERY_BROKER_URL": control.broker_url,
+        "CELERY_BROKER_URL": celery_url(control.broker_url),
         "FLOWER_BASIC_AUTH": f"{user}:{password}",
         "FLOWER_ADDRESS": address,
         "FLOWER_PORT": str(port),
         "FLOWER_ENABLE_EVENTS": "true",
     }
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "celery", "--app", "workers.app", "flower"]
+    command = [sys.executable, "-P", "-m", "celery", "flower"]
     os.execve(sys.executable, command, environment)

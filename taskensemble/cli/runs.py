@@ -14,7 +14,7 @@ from taskensemble.cli.output import JSON_OPTION, clock, complain, print_json, ta
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.engine.records import RunStatus, State
 from taskensemble.errors import RunNotFoundError
-from taskensemble.handle import RunHandle, find_member
+from taskensemble.handle import RunHandle, cause, find_member
 from taskensemble.launch.control import ControlPlane
 from taskensemble.progress import duration, progress
 
@@ -235,7 +235,7 @@ def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: boo
                     attempt.attempt,
                     "" if attempt.returncode is None else attempt.returncode,
                     attempt.node,
-                    attempt.reason,
+                    cause(attempt.reason),
                     handle.member_path(member) / f"{member.name}.err",
                 )
                 for member, attempt in listed
