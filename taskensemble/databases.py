@@ -71,7 +71,8 @@ class Databases:
         """
         if identifier in self._known and self._known[identifier].is_active():
             raise DatabaseIdentifierError(
-                f"db_identifier={identifier!r} belongs to an active database of this experiment: stop it, or choose another."
+                f"Database identifier {identifier!r} has already been used. Pass in a unique name for db_identifier, or stop the "
+                "active database that has it."
             )
 
     def check_started(self, database: Database) -> None:

@@ -433,7 +433,6 @@ class Experiment:
         parent: str | None = None,
     ) -> Plan:
         """The plan of a start. `for_files`: of folders alone, so that databases and dependencies need not be there."""
-        from taskensemble.entity.database import UNNAMED
         from taskensemble.inputs import read_inputs
         from taskensemble.plan import plan
 
@@ -445,7 +444,7 @@ class Experiment:
             path=self.exp_path,
             run_id=run_id,
             created=time.time(),
-            databases=[UNNAMED] if for_files else databases,
+            databases=None if for_files else databases,
             export_env={name: os.environ[name] for name in self._export_env if name in os.environ},
             overwrite=overwrite,
             generated=[] if for_files else self._generated_as_is(entities),

@@ -147,7 +147,7 @@ def plan(
     path: str,
     run_id: str,
     created: float,
-    databases: Sequence[str] = (),
+    databases: Sequence[str] | None = (),
     export_env: Mapping[str, str] | None = None,
     overwrite: bool = False,
     generate: bool = True,
@@ -169,7 +169,8 @@ def plan(
         experiment, path: name and folder of the experiment.
         run_id: of the run.
         created: Unix time.
-        databases: identifiers of the standard databases that will be active, `orchestrator` being the unnamed one.
+        databases: identifiers of the standard databases that will be active, `orchestrator` being the unnamed one; None: only
+            folders are made, so databases and ML assets are left out.
         export_env: variables of the driver that members get.
         overwrite, generate: of the run's record.
         generated: names of entities whose folders were made ahead.
@@ -189,7 +190,9 @@ def plan(
     after = [_dependencies(entity, positions, completed) for entity in started]
     _check_circles(started, after)
 
-    maker = _Templates(inputs, tuple(databases), dict(export_env or {}), tag, allow_unknown_tags)
+    maker = _Templates(
+        inputs, None if databases is None else tuple(databases), dict(export_env or {}), tag, allow_unknown_tags
+    )
     records: list[EntityRecord] = []
     planned: list[_PlannedEntity] = []
     batches: dict[str, BatchSettings] = {}
@@ -327,7 +330,7 @@ class _Templates:
     def __init__(
         self,
         inputs: Inputs,
-        databases: tuple[str, ...],
+        databases: tuple[str, ...] | None,
         export_env: dict[str, str],
         tag: str | None,
         allow_unknown_tags: bool | None,
@@ -398,6 +401,8 @@ class _Templates:
         )
 
     def _database_uses(self, model: Model, shared: bool) -> tuple[DatabaseUseRecord, ...]:
+        if self._databases is None:
+            return ()
         uses = [
             DatabaseUseRecord(identifier=identifier, suffix="" if identifier == UNNAMED else identifier)
             for identifier in self._databases
@@ -419,6 +424,8 @@ class _Templates:
         return tuple(uses)
 
     def _asset_records(self, model: Model) -> tuple[AssetRecord, ...]:
+        if self._databases is None:
+            return ()
         assets: list[Asset] = [*model.db_models, *model.db_scripts]
         if assets and not self._databases and model.colocated_database is None:
             raise DatabaseError(

@@ -310,6 +310,13 @@ class TestDatabases:
             model.register_incoming_entity(entity)
         assert planned(model).run.templates[0].incoming == ("m", "p_0", "p_1", "n")
 
+    def test_folders_alone_need_no_database(self):
+        model = Model("m", {}, settings())
+        model.add_script("prep", "code")
+        model.colocate_db_tcp()
+        (template,) = planned(model, databases=None).run.templates
+        assert (template.databases, template.assets) == ((), ())
+
 
 class TestBatches:
     def test_members_of_a_batch_wait_for_its_workers_alone(self):
