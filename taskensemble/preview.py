@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskensemble.engine.records import EntityRecord, MemberRecord, RunRecord, TemplateRecord
@@ -61,10 +62,22 @@ def describe_plan(
         "entities": [_entity(run, entity, members[entity.index], detailed) for entity in run.entities],
     }
     if plan.batches:
-        described["batch_jobs"] = {queue: str(settings) for queue, settings in plan.batches.items()}
+        described["batch_jobs"] = {
+            queue: _batch_script(experiment, plan, queue) if detailed else str(settings)
+            for queue, settings in plan.batches.items()
+        }
     if verbosity_level == "developer":
         described["record"] = run.model_dump(mode="json", by_alias=True)
     return described
+
+
+def _batch_script(experiment: Experiment, plan: Plan, queue: str) -> str:
+    """The script of a batch job as a start would submit it."""
+    from taskensemble.launch.batch import JobPaths, batch_queue, job_script
+
+    titles = {batch_queue(plan.run.run_id, entity.index): entity.name for entity in plan.run.entities}
+    record = plan.batches[queue].record()
+    return job_script(record, JobPaths.of(Path(experiment.exp_path), queue), title=titles[queue])
 
 
 def _database(database: Database, detailed: bool) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class BatchJobs:
         """Submit a job for each batch queue of a run.
 
         Raises:
-            AllocationError: the scheduler refuses one; the others are cancelled again.
+            AllocationError: the scheduler refuses one; the others and the run are cancelled again.
         """
         begun: list[BatchJob] = []
         try:
@@ -214,6 +214,7 @@ class BatchJobs:
         except AllocationError:
             for job in begun:
                 job.cancel()
+            self._cancel(run.run_id, "a batch job of it was refused")
             raise
         self._look_after(begun)
 
@@ -255,6 +256,15 @@ class BatchJobs:
         if self._thread is not None:
             self._thread.join(10)
             self._thread = None
+
+    def _cancel(self, run_id: str, reason: str) -> None:
+        from taskensemble.engine.store import Store
+
+        store = Store(self.store_url)
+        try:
+            store.cancel(run_id, reason=reason)
+        finally:
+            store.close()
 
     def _look_after(self, jobs: list[BatchJob]) -> None:
         if not jobs:

@@ -49,6 +49,8 @@ class _OwnScript:
 class SlurmScheduler(_OwnScript, SlurmJobExecutor):  # type: ignore[misc]
     """Slurm, through sbatch, squeue and scancel."""
 
+    _NAME_, _VERSION_ = "slurm", "1"
+
     def parse_status_output(self, exit_code: int, out: str) -> dict[str, JobStatus]:
         """States by job id. Reasons are free text, and unknown states of newer versions count as queued."""
         if exit_code:
@@ -63,9 +65,13 @@ class SlurmScheduler(_OwnScript, SlurmJobExecutor):  # type: ignore[misc]
 class PbsScheduler(_OwnScript, PBSJobExecutor):  # type: ignore[misc]
     """PBS, through qsub, qstat and qdel."""
 
+    _NAME_, _VERSION_ = "pbs", "1"
+
 
 class LsfScheduler(_OwnScript, LsfJobExecutor):  # type: ignore[misc]
     """LSF, through bsub, bjobs and bkill. `bsub` reads the directives of a script only from its standard input."""
+
+    _NAME_, _VERSION_ = "lsf", "1"
 
     def get_submit_command(self, job: Job, submit_file_path: Path) -> list[str]:
         return [
@@ -81,8 +87,7 @@ class LsfScheduler(_OwnScript, LsfJobExecutor):  # type: ignore[misc]
 class SgeScheduler(_OwnScript, BatchSchedulerExecutor):  # type: ignore[misc]
     """Grid Engine, through qsub, qstat -xml and qdel."""
 
-    _name_ = "sge"
-    _version_ = "1"
+    _NAME_, _VERSION_ = "sge", "1"
 
     def job_id_from_submit_output(self, out: str) -> str:
         """The id in `Your job 4711 ("plate") has been submitted`."""

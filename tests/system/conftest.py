@@ -60,7 +60,7 @@ class RunningDriver:
     folder: Path
     lines: list[str] = field(default_factory=list)
 
-    def result(self, timeout: float = 120) -> dict[str, Any]:
+    def result(self, timeout: float = 60) -> dict[str, Any]:
         """What it tells next.
 
         Raises:
@@ -74,7 +74,9 @@ class RunningDriver:
                 if line.startswith("RESULT "):
                     told: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
                     return told
-        raise AssertionError(f"the driver told nothing more (timed out: {alarm.rang})\n{''.join(self.lines)}{self.logs()}")
+        raise AssertionError(
+            f"the driver told nothing more (timed out: {alarm.rang})\n{''.join(self.lines)}{self.logs()}"
+        )
 
     def end(self, timeout: float = 60) -> int:
         """Wait for its end; its exit status."""
@@ -85,7 +87,11 @@ class RunningDriver:
 
     def logs(self) -> str:
         """What its workers and batch jobs have written."""
-        found = [path for path in self.folder.rglob("*") if ".taskensemble" in path.parts and path.suffix in (".log", ".err", ".out")]
+        found = [
+            path
+            for path in self.folder.rglob("*")
+            if ".taskensemble" in path.parts and path.suffix in (".log", ".err", ".out")
+        ]
         return "".join(f"\n== {path}\n{path.read_text(errors='replace')[-3000:]}" for path in found)
 
 
@@ -154,3 +160,42 @@ def drive(slurm: SlurmCluster) -> Iterator[Drive]:
         driver.process.stdout.close()
     wait_until(lambda: not slurm.jobs() or not slurm.drain(), 60, "the driver's jobs end")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    """URL of a Valkey server of the test's own, with a password."""
+    from taskensemble.launch.embedded import free_port, server_binary
+
+    port = free_port()
+    command = [
+        str(server_binary()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--requirepass",
+        "secret",
+        "--save",
+        "",
+    ]
+    process = subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL)
+    url = f"redis://:secret@127.0.0.1:{port}/0"
+    try:
+        import redis
+
+        with redis.Redis.from_url(url) as client:
+            wait_until(lambda: _answers(client), 20, "the server answers")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(client: Any) -> bool:
+    import redis
+
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False

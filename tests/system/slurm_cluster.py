@@ -162,8 +162,17 @@ def start_cluster(folder: Path) -> SlurmCluster:
     environment["SLURM_CONF"] = str(config)
     cluster = SlurmCluster(folder, config, environment)
     try:
-        _start(cluster, "munged", "--foreground", "--force", f"--socket={munge_socket}", f"--key-file={key}",
-               f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed")
+        _start(
+            cluster,
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={munge_socket}",
+            f"--key-file={key}",
+            f"--pid-file={folder}/munged.pid",
+            f"--log-file={folder}/munged.log",
+            f"--seed-file={folder}/munged.seed",
+        )
         wait_until(munge_socket.exists, 20, f"munged listens{cluster.logs()}")
         _start(cluster, "slurmctld", "-D", "-f", str(config))
         for node in NODES:
@@ -192,7 +201,9 @@ def _start(cluster: SlurmCluster, program: str, *arguments: str) -> None:
     path = shutil.which(program, path=cluster.environment["PATH"])
     assert path is not None, f"{program} is not installed: tests/system/install.sh"
     with (cluster.folder / f"{program}-{len(cluster.processes)}.log").open("wb") as log:
-        process = subprocess.Popen([path, *arguments], env=cluster.environment, stdout=log, stderr=log, cwd=cluster.folder)
+        process = subprocess.Popen(
+            [path, *arguments], env=cluster.environment, stdout=log, stderr=log, cwd=cluster.folder
+        )
     cluster.processes.append(process)
 
 

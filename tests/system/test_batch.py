@@ -1,0 +1,267 @@
+"""Entities with batch settings: a job of their own, its members side by side inside, and every way in which it can end."""
+
+from __future__ import annotations
+
+from tests.system.conftest import Drive
+from tests.system.slurm_cluster import SlurmCluster, wait_until
+
+
+def test_an_ensemble_runs_side_by_side_in_one_job_which_ends_with_it(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        """
+        exp = Experiment("batch", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=2, time="00:05:00", batch_args={"exclusive": None})
+        bs.add_preamble(["export FROM_PREAMBLE=yes", "export PATH=/opt/preamble/bin:$PATH"])
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURMD_NODENAME $FROM_PREAMBLE $PATH $SLURM_JOB_ID; sleep 1"])
+        ens = exp.create_ensemble("sweep", batch_settings=bs, run_settings=rs, replicas=8)
+        exp.start(ens, quiet=True)
+        job = os.popen("squeue --noheader --format=%i").read().split()
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens])
+        """
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 8
+    assert {out[0] for out in told["out"]} == {"n1", "n2"}
+    assert {out[1] for out in told["out"]} == {"yes"}
+    assert all(out[2].startswith("/opt/preamble/bin:") for out in told["out"])
+    jobs = {out[3] for out in told["out"]}
+    assert len(jobs) == 1
+    assert driver.end() == 0
+    wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")
+    assert slurm.job(jobs.pop())["JobState"] == "COMPLETED"
+
+
+def test_hand_added_models_of_different_programs_share_one_job(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("mixed", launcher="slurm")
+        ens = exp.create_ensemble("mixed", batch_settings=exp.create_batch_settings(nodes=2, time="00:05:00"))
+        wide = exp.create_run_settings("/bin/sh", ["-c", "echo wide $SLURMD_NODENAME $SLURM_JOB_ID"])
+        wide.set_nodes(2)
+        wide.set_tasks(2)
+        ens.add_model(exp.create_model("wide", wide))
+        ens.add_model(exp.create_model("narrow", exp.create_run_settings("/bin/sh", ["-c", "echo narrow; exit 4"])))
+        exp.start(ens, quiet=True)
+        rows = {row["name"]: row for row in exp.results()}
+        tell(states=exp.get_status(ens), code=rows["narrow"]["returncode"],
+             out=[Path(m.path, m.name + ".out").read_text() for m in ens])
+        """
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed", "Failed"]
+    assert told["code"] == 4
+    assert sorted(line.split()[1] for line in told["out"][0].splitlines()) == ["n1", "n2"]
+    assert told["out"][1] == "narrow\n"
+
+
+def test_no_password_appears_in_a_script_or_an_argument_list(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        """
+        exp = Experiment("secret", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={"exclusive": None})
+        model = exp.create_model("m", exp.create_run_settings("/bin/sh", ["-c", "cat /proc/[0-9]*/cmdline | tr '\\\\0' ' '; sleep 1"]), batch_settings=bs)
+        exp.start(model, quiet=True)
+        jobs = Path(exp.exp_path, ".taskensemble", "jobs")
+        password = json.loads(Path(exp.exp_path, ".taskensemble", "control.json").read_text())["password"]
+        tell(password=password, states=exp.get_status(model), argv=Path(model.path, "m.out").read_text(errors="replace"),
+             scripts=[p.read_text() for p in jobs.glob("*.sh")], modes=[oct(p.stat().st_mode & 0o777) for p in jobs.glob("*.json")])
+        """
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"]
+    assert told["scripts"]
+    assert all(told["password"] not in text for text in [*told["scripts"], told["argv"]])
+    assert told["modes"] == ["0o600"]
+
+
+def test_stop_cancels_a_job_that_runs(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        """
+        exp = Experiment("stop", launcher="slurm")
+        ens = exp.create_ensemble("long", batch_settings=exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={"exclusive": None}),
+                                  run_settings=exp.create_run_settings("/bin/sleep", "300"), replicas=2)
+        exp.start(ens, block=False, quiet=True)
+        while exp.get_status(ens).count("Running") < 2:
+            time.sleep(0.1)
+        tell(running=True)
+        exp.stop(ens)
+        tell(states=exp.get_status(ens))
+        """
+    )
+    driver.result()
+    assert len(slurm.jobs()) == 1
+    assert driver.result()["states"] == ["Cancelled"] * 2
+    assert driver.end() == 0
+    wait_until(lambda: not slurm.jobs(), 20, "the job leaves the queue")
+
+
+def test_stop_takes_a_job_that_waits_out_of_the_queue(drive: Drive, slurm: SlurmCluster) -> None:
+    holder = slurm.run(
+        "sbatch", "--parsable", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 300"
+    ).strip()
+    driver = drive(
+        """
+        exp = Experiment("waits", launcher="slurm")
+        ens = exp.create_ensemble("e", batch_settings=exp.create_batch_settings(nodes=2, time="00:05:00"),
+                                  run_settings=exp.create_run_settings("/bin/true"), replicas=2)
+        exp.start(ens, block=False, quiet=True)
+        tell(states=exp.get_status(ens))
+        exp.stop(ens)
+        tell(states=exp.get_status(ens))
+        """
+    )
+    driver.result()
+    assert len(slurm.jobs()) == 2
+    assert driver.result()["states"] == ["Cancelled"] * 2
+    assert driver.end() == 0
+    assert list(slurm.jobs()) == [holder]
+
+
+SURVIVOR = """
+echo attempt $TASKENSEMBLE_ATTEMPT job $SLURM_JOB_ID >> trace
+if [ -e second ]; then exit 0; fi
+touch second; sleep 300
+"""
+
+
+def test_a_cancelled_job_gives_its_members_back_and_requeue_asks_for_another(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("again", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={{"exclusive": None}}, requeue=1)
+        rs = exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}])
+        ens = exp.create_ensemble("e", batch_settings=bs, run_settings=rs, replicas=2)
+        handle = exp.start(ens, block=False, quiet=True)
+        while not all(Path(m.path, "second").exists() for m in ens):
+            time.sleep(0.1)
+        tell(running=True)
+        handle.wait()
+        tell(states=exp.get_status(ens), traces=[Path(m.path, "trace").read_text().split() for m in ens])
+        """
+    )
+    driver.result()
+    (first,) = slurm.jobs()
+    slurm.run("scancel", first)
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 2
+    for trace in told["traces"]:
+        assert trace[1] == "1"
+        assert trace[3] == first
+        assert trace[5] == "2"
+        assert trace[7] != first
+    assert driver.end() == 0
+
+
+def test_a_walltime_gives_members_back_and_requeue_asks_for_another(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("walltime", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:01:00", requeue=1)
+        rs = exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}])
+        model = exp.create_model("m", rs, batch_settings=bs)
+        exp.start(model, quiet=True)
+        tell(states=exp.get_status(model), trace=Path(model.path, "trace").read_text().split())
+        """
+    )
+    told = driver.result(timeout=240)
+    assert told["states"] == ["Completed"]
+    assert told["trace"][1] == "1"
+    assert told["trace"][5] == "2"
+    assert slurm.job(told["trace"][3])["JobState"] == "TIMEOUT"
+    assert slurm.job(told["trace"][7])["JobState"] in ("COMPLETED", "RUNNING", "COMPLETING")
+
+
+def test_a_job_that_ends_early_without_requeue_cancels_what_is_left_and_says_why(
+    drive: Drive, slurm: SlurmCluster
+) -> None:
+    driver = drive(
+        """
+        exp = Experiment("early", launcher="slurm")
+        ens = exp.create_ensemble("e", batch_settings=exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={"exclusive": None}),
+                                  run_settings=exp.create_run_settings("/bin/sleep", "300"), replicas=6)
+        handle = exp.start(ens, block=False, quiet=True)
+        while exp.get_status(ens).count("Running") < 4:
+            time.sleep(0.1)
+        tell(running=True)
+        handle.wait()
+        tell(states=exp.get_status(ens), reason=handle.status().reason, rows=exp.results())
+        """
+    )
+    driver.result()
+    slurm.run("scancel", *slurm.jobs())
+    told = driver.result()
+    assert told["states"] == ["Cancelled"] * 6
+    assert driver.end() == 0
+
+
+def test_a_job_that_the_scheduler_refuses_is_an_error_at_start_with_what_it_said(
+    drive: Drive, slurm: SlurmCluster
+) -> None:
+    driver = drive(
+        """
+        from taskensemble.errors import AllocationError
+        exp = Experiment("refused", launcher="slurm")
+        model = exp.create_model("m", exp.create_run_settings("/bin/true"),
+                                 batch_settings=exp.create_batch_settings(nodes=1, queue="nowhere"))
+        try:
+            exp.start(model, quiet=True)
+        except AllocationError as error:
+            tell(error=str(error))
+        """
+    )
+    assert "invalid partition" in driver.result()["error"].lower()
+    assert driver.end() == 0
+    assert not slurm.jobs()
+
+
+def test_a_preview_shows_the_script_that_a_start_submits(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("preview", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={"exclusive": None})
+        bs.add_preamble("module() { true; }; module load something")
+        model = exp.create_model("m", exp.create_run_settings("/bin/true"), batch_settings=bs)
+        shown = exp.preview(model, verbosity_level="debug")
+        tell(shown=shown, made=os.path.exists(exp.exp_path))
+        exp.start(model, quiet=True)
+        (script,) = Path(exp.exp_path, ".taskensemble", "jobs").glob("*.sh")
+        tell(script=script.read_text())
+        """
+    )
+    told = driver.result()
+    assert not told["made"]
+    script = driver.result()["script"]
+    for line in script.splitlines():
+        if (line.startswith("#SBATCH") and "/jobs/" not in line) or "module load" in line:
+            assert line in told["shown"]
+
+
+def test_a_run_on_a_broker_goes_on_in_its_job_when_the_driver_is_killed(
+    drive: Drive, slurm: SlurmCluster, valkey: str
+) -> None:
+    driver = drive(
+        """
+        exp = Experiment("alone", launcher="slurm")
+        ens = exp.create_ensemble("e", batch_settings=exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={"exclusive": None}),
+                                  run_settings=exp.create_run_settings("/bin/sh", ["-c", "sleep 3; echo done"]), replicas=2)
+        handle = exp.start(ens, block=False, quiet=True)
+        while exp.get_status(ens).count("Running") < 2:
+            time.sleep(0.1)
+        tell(run=handle.run_id)
+        time.sleep(300)
+        """,
+        TASKENSEMBLE_BROKER_URL=valkey,
+    )
+    run_id = driver.result()["run"]
+    driver.process.kill()
+    second = drive(
+        f"""
+        exp = Experiment("alone", launcher="slurm")
+        handle = exp.reconnect({run_id!r})
+        tell(status=handle.wait(timeout=60).completed)
+        """,
+        TASKENSEMBLE_BROKER_URL=valkey,
+    )
+    assert second.result()["status"] == 2
+    assert second.end() == 0
+    wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")
