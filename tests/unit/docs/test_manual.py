@@ -34,7 +34,7 @@ def test_every_included_section_exists(page: Path) -> None:
 def test_every_example_has_a_readme_and_a_line_in_the_manual() -> None:
     table = (DOCS / "examples.md").read_text()
     for folder in (ROOT / "examples").iterdir():
-        if folder.is_dir() and folder.name != "__pycache__":
+        if folder.is_dir() and not folder.name.startswith((".", "_")):
             assert (folder / "README.md").exists(), folder.name
             assert f"`{folder.name}/`" in table, folder.name
 

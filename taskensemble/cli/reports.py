@@ -1,0 +1,33 @@
+"""`report`: a run as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
+from taskensemble.cli.runs import RUN_ARGUMENT, pick
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command()(report)
+
+
+def report(
+    run: str = RUN_ARGUMENT,
+    path: Path = PATH_OPTION,
+    broker: str | None = BROKER_OPTION,
+    store: str | None = STORE_OPTION,
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Folder for the files; default: report-<run> in the current one.", file_okay=False
+    ),
+) -> None:
+    """Write a run's report: one HTML page with everything in it, the pictures as PNG files, the facts as JSON."""
+    from taskensemble.report import write
+
+    with opened(path, broker, store) as control:
+        run_id = pick(control, run).run_id
+        page = write(control.store, run_id, output or Path(f"report-{run_id}"))
+    typer.echo(page.resolve())
