@@ -9,6 +9,10 @@ import typer
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.cli.runs import RUN_ARGUMENT, pick
 
+OUTPUT_OPTION = typer.Option(
+    None, "--output", "-o", help="Folder for the files; default: report-<run> in the current one.", file_okay=False
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
@@ -20,9 +24,7 @@ def report(
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
     store: str | None = STORE_OPTION,
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="Folder for the files; default: report-<run> in the current one.", file_okay=False
-    ),
+    output: Path | None = OUTPUT_OPTION,
 ) -> None:
     """Write a run's report: one HTML page with everything in it, the pictures as PNG files, the facts as JSON."""
     from taskensemble.report import write
