@@ -66,18 +66,24 @@ def key_slot(key: bytes) -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _tags() -> dict[int, bytes]:
+def _pairs() -> dict[int, bytes]:
+    """The two bytes of each CRC16: every value has exactly one pair."""
     pairs = (bytes((first, second)) for first in range(256) for second in range(256))
-    return {crc: pair for pair in pairs if (crc := binascii.crc_hqx(pair, 0)) < SLOTS}
+    return {binascii.crc_hqx(pair, 0): pair for pair in pairs}
 
 
-def shard_tag(low: int, high: int) -> bytes:
-    """The hash tag of a shard that serves the slots from `low` to `high`: two bytes whose CRC16 is the first slot.
+def shard_tag(low: int) -> bytes:
+    """The hash tag of a shard whose first slot is `low`.
 
-    A slot whose two bytes hold a closing brace cannot be one; the next slot is taken then. The rule is SmartRedis',
-    whose clients would not find models elsewhere.
+    It is the two bytes whose CRC16 is the slot, or, where one of them would be a brace, the byte 1 (then 2, …) and two
+    more. The rule is SmartRedis', whose clients would not find models elsewhere.
     """
-    return next(tag for slot in range(low, high + 1) if b"}" not in (tag := _tags()[slot]))
+    for lead in (b"", *(bytes((byte,)) for byte in range(1, 256))):
+        # The CRC is linear: that of lead and pair is that of lead and two zeros, combined with that of the pair.
+        tag = lead + _pairs()[low ^ binascii.crc_hqx(lead + b"\0\0", 0)]
+        if not {*b"{}"} & {*tag}:
+            return tag
+    raise AssertionError(f"slot {low} has no tag")
 
 
 class Node:
@@ -321,7 +327,7 @@ class Cluster(Topology):
         return reply
 
     def tags(self) -> list[bytes]:
-        return [shard_tag(shard.low, shard.high) for shard in self._shards]
+        return [shard_tag(shard.low) for shard in self._shards]
 
     def addresses(self) -> list[Address]:
         return list(dict.fromkeys(shard.address for shard in self._shards))
@@ -330,7 +336,7 @@ class Cluster(Topology):
         """The tag of the shard that holds most of the keys."""
         slots = [key_slot(key) for key in keys]
         shard = max(self._shards, key=lambda shard: sum(shard.low <= slot <= shard.high for slot in slots))
-        return shard_tag(shard.low, shard.high)
+        return shard_tag(shard.low)
 
     def tag_at(self, address: str) -> bytes:
         """The tag of the first shard on the server at an address.
@@ -341,7 +347,7 @@ class Cluster(Topology):
         wanted = Address.parse(address)
         for shard in self._shards:
             if shard.address == wanted:
-                return shard_tag(shard.low, shard.high)
+                return shard_tag(shard.low)
         raise UnreachableError(f"{address} is no server of this cluster")
 
     def close(self) -> None:

@@ -83,8 +83,7 @@ def _tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
             ranges = [part for part in myself.split()[8:] if not part.startswith("[")]
             if not ranges:
                 continue
-            low, _, high = min(ranges, key=lambda part: int(part.partition("-")[0])).partition("-")
-            tags.append((address, shard_tag(int(low), int(high or low))))
+            tags.append((address, shard_tag(min(int(part.partition("-")[0]) for part in ranges))))
     except Refused as error:
         raise AssetError(f"database {record.identifier}: the cluster does not answer: {error}") from error
     return tags
