@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .backend import BackendError, Database, Script
-from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, Tensor
+from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, Dims, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,6 +73,13 @@ class ArrayBackend:
     def native(self, tensor: Tensor) -> Array:
         """A NumPy array over the bytes."""
         return native_array(tensor)
+
+    def reusable(self, code: int, dims: Dims) -> tuple[Array, memoryview] | None:
+        """An array to copy inputs into, and its bytes; none for strings and empty tensors."""
+        if code == STRING or 0 in dims:
+            return None
+        array: Array = np.empty(dims, _DTYPES[code])
+        return array, memoryview(array.reshape(-1).data).cast("B")
 
     def wire(self, value: Any) -> Tensor:
         """Type, dims and bytes."""

@@ -96,6 +96,10 @@ class Backend(Protocol):
         """The backend's own array over a tensor's bytes."""
         ...
 
+    def reusable(self, code: int, dims: tuple[int, ...]) -> tuple[Any, memoryview] | None:
+        """An array that inputs of one type and shape can be copied into again and again, and its bytes; None: no such."""
+        ...
+
     def wire(self, value: Any) -> Tensor:
         """A native value as type, dims and contiguous bytes."""
         ...

@@ -20,6 +20,9 @@ from .frames import Buffer
 
 _RECEIVE = 64 * 1024
 _PAUSE_AFTER_CROWDED = 200
+"""Replies that are waited for asleep, once polling was seen to take a core from others."""
+_DISPLACED_OFTEN = 2
+"""So often may the kernel have given the core to others between two fruitless polls."""
 _VECTOR = 64
 
 
@@ -53,6 +56,7 @@ class Connection:
         self._end = 0
         self._poll_ns = poll * 1000
         self._pause = 0
+        self._displaced = 0
         if credentials:
             user, password = credentials
             self.command("AUTH", *((user, password) if user else (password,)))
@@ -102,7 +106,6 @@ class Connection:
             self._pause -= 1
             return
         receive, view = self._socket.recv_into, self._view
-        crowded = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         until = perf_counter_ns() + self._poll_ns
         while perf_counter_ns() < until:
             try:
@@ -111,8 +114,10 @@ class Connection:
                 continue
             self._take(count)
             return
-        if resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > crowded:
+        displaced = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        if displaced > self._displaced + _DISPLACED_OFTEN:
             self._pause = _PAUSE_AFTER_CROWDED
+        self._displaced = displaced
 
     def reply(self) -> Any:
         """Read one reply: bytearray, int, None, str (a simple string) or a list of replies; raises ServerError."""
@@ -131,6 +136,19 @@ class Connection:
         if kind == b"+":
             return text
         raise ConnectionError(f"{self.address}: not a reply of a Redis server: {bytes(line[:40])!r}")
+
+    def strings(self) -> list[Any]:
+        """Read one reply that is an array of byte strings; one small string, the usual, is cut out at once."""
+        start, end, buffer = self._start, self._end, self._buffer
+        if buffer.startswith(b"*1\r\n$", start, end):
+            head = buffer.find(b"\r\n", start + 5, end)
+            if head > 0:
+                stop = head + 2 + int(buffer[start + 5 : head])
+                if stop + 2 <= end:
+                    self._start = stop + 2
+                    return [buffer[head + 2 : stop]]
+        reply: list[Any] = self.reply()
+        return reply
 
     def _line(self) -> bytearray:
         while True:

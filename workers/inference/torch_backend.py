@@ -16,7 +16,7 @@ import torch
 
 from . import torch_archive, torch_export, torch_scripts
 from .backend import WRONG_INPUTS, BackendError, Database, Threads
-from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, TYPE_NAMES, UINT8, UINT16, Tensor
+from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, TYPE_NAMES, UINT8, UINT16, Dims, Tensor
 
 _DTYPES = {
     FLOAT: torch.float32,
@@ -29,10 +29,10 @@ _DTYPES = {
     UINT16: torch.uint16,
     BOOL: torch.bool,
 }
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_NUMPY_DTYPES = {code: torch.empty(0, dtype=dtype).numpy().dtype for code, dtype in _DTYPES.items()}
+_CODES = {dtype: code for code, dtype in _NUMPY_DTYPES.items()}
 _COPIED_BELOW = 4096
 """Making a view costs more than copying so many bytes."""
-_WIDENED = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
 def create(device: str, threads: Threads) -> TorchBackend:
@@ -95,23 +95,33 @@ class TorchBackend:
         value = torch.frombuffer(blob, dtype=dtype).view(dims) if len(blob) else torch.empty(dims, dtype=dtype)
         return value if self._on_cpu else value.to(self._device)
 
+    def reusable(self, code: int, dims: Dims) -> tuple[torch.Tensor, memoryview] | None:
+        """A tensor to copy inputs into, and its bytes; none on a GPU."""
+        dtype = _DTYPES.get(code)
+        if dtype is None or 0 in dims or not self._on_cpu:
+            return None
+        array: Any = numpy.empty(dims, _NUMPY_DTYPES[code])
+        return torch.from_numpy(array), memoryview(array.reshape(-1).data).cast("B")
+
     def wire(self, value: torch.Tensor) -> Tensor:
         """Type, dims and bytes of a tensor. Half precision, which the wire has no type for, becomes FLOAT."""
-        if value.layout is not torch.strided:
-            value = value.to_dense()
-        if not self._on_cpu:
-            value = value.cpu()
-        code = _CODES.get(value.dtype)
+        array: Any
+        try:
+            array = value.numpy() if value.dtype is not torch.float16 else value.float().numpy()
+        except (RuntimeError, TypeError):
+            array = _plain(value).numpy(force=True)
+        code = _CODES.get(array.dtype)
         if code is None:
-            wider = _WIDENED.get(value.dtype)
-            if wider is None:
-                raise BackendError(f"Model returned a tensor of the unsupported type {value.dtype}")
-            value = value.to(wider)
-            code = _CODES[wider]
-        array: Any = value.numpy(force=True)
+            raise BackendError(f"Model returned a tensor of the unsupported type {value.dtype}")
         if array.nbytes < _COPIED_BELOW:
             return Tensor(code, array.shape, array.tobytes())
-        return Tensor(code, array.shape, memoryview(numpy.ascontiguousarray(array).data).cast("B"))
+        return Tensor(code, array.shape, memoryview(numpy.ascontiguousarray(array).reshape(-1).data).cast("B"))
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """A dense tensor of a type that NumPy knows."""
+    dense = value if value.layout is torch.strided else value.to_dense()
+    return dense.float() if dense.dtype.itemsize == 2 and dense.is_floating_point() else dense
 
 
 class TorchModel:

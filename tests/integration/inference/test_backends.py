@@ -232,3 +232,25 @@ def test_each_backend_has_a_process_of_its_own(server: Any, tf_models: Path) -> 
     for backend, foreign in (("TORCH", "tensorflow"), ("TFLITE", "torch")):
         loaded = Path(f"/proc/{pids[backend]}/maps").read_text()
         assert f"/{foreign}/" not in loaded
+
+
+def test_one_model_asked_again_with_other_shapes_and_sizes_computes_each(server: Any) -> None:
+    source = "def grow(x):\n    return x.repeat(int(x[0]))\n"
+    server("AI.SCRIPTSET", "grow", "CPU", "SOURCE", source)
+    for times, length in ((1, 3), (2, 3), (4000, 3), (2, 3), (3, 5), (2, 3), (1, 2000), (1, 2000)):
+        x = np.arange(times, times + length, dtype=np.float32)
+        server.put("x", x)
+        server("AI.SCRIPTRUN", "grow", "grow", "INPUTS", "x", "OUTPUTS", "y")
+        np.testing.assert_array_equal(server.get("y"), np.tile(x, times))
+
+
+def test_an_error_in_a_repeated_run_is_the_callers_and_the_next_one_runs(server: Any) -> None:
+    server("AI.SCRIPTSET", "pick", "CPU", "SOURCE", "def pick(x):\n    assert bool(x[0] > 0)\n    return x\n")
+    for value in (1, 2, -1, 3, -1, 4):
+        server.put("x", np.full(2, value, np.float32))
+        if value < 0:
+            with pytest.raises(redis.ResponseError, match="TorchScript interpreter"):
+                server("AI.SCRIPTRUN", "pick", "pick", "INPUTS", "x", "OUTPUTS", "y")
+        else:
+            server("AI.SCRIPTRUN", "pick", "pick", "INPUTS", "x", "OUTPUTS", "y")
+            assert server.get("y").tolist() == [value, value]

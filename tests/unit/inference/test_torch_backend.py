@@ -175,7 +175,10 @@ def test_empty_transposed_and_half_precision_tensors_go_out_as_plain_ones(backen
     assert bytes(backend.wire(turned).blob) == turned.contiguous().numpy().tobytes()
     large = torch.rand(64, 65).t()
     assert bytes(backend.wire(large).blob) == large.contiguous().numpy().tobytes()
-    assert backend.wire(torch.ones(2, dtype=torch.bfloat16)).code == FLOAT
+    for half in (torch.float16, torch.bfloat16):
+        wire = backend.wire(torch.ones(2, dtype=half))
+        assert (wire.code, bytes(wire.blob)) == (FLOAT, torch.ones(2).numpy().tobytes())
+    assert bytes(backend.wire(torch.eye(2).to_sparse()).blob) == torch.eye(2).numpy().tobytes()
 
 
 def test_strings_and_complex_numbers_are_refused(backend: Any) -> None:
