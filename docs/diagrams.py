@@ -144,32 +144,32 @@ class Part:
 
 
 PARTS = (
-    Part("taskensemble/cli", "the taskensemble command", "surface", ("taskensemble/launch",)),
+    Part("taskensemble/cli", "the command", "surface", ("taskensemble/launch",)),
     Part("taskensemble/smartsim", "SmartSim's names", "surface", ("taskensemble/experiment.py",)),
-    Part(
-        "taskensemble/experiment.py",
-        "the factory: start, stop, results",
-        "surface",
-        ("taskensemble/plan.py", "taskensemble/launch"),
-    ),
-    Part("taskensemble/entity", "Model, Ensemble, Database, files, assets", "descriptions"),
-    Part("taskensemble/settings", "run and batch settings", "descriptions"),
+    Part("taskensemble/experiment.py", "the factory", "surface", ("taskensemble/plan.py", "taskensemble/launch")),
+    Part("taskensemble/dashboard", "runs, live", "surface", ("taskensemble/engine",)),
+    Part("taskensemble/report", "a run as a page", "surface", ("taskensemble/engine",)),
+    Part("taskensemble/demo", "the demo", "surface", ("taskensemble/ai",)),
+    Part("taskensemble/entity", "Model, Ensemble, Database, their files and assets", "descriptions"),
+    Part("taskensemble/settings", "run settings and batch settings", "descriptions"),
     Part(
         "taskensemble/plan.py",
-        "descriptions to records",
+        "turns descriptions into records",
         "records",
         ("taskensemble/entity", "taskensemble/settings", "taskensemble/engine"),
     ),
-    Part("taskensemble/engine", "records, store, messages", "records"),
-    Part("taskensemble/generation", "a member's folder", "doers", ("taskensemble/engine",)),
+    Part("taskensemble/engine", "records, the store and its script, messages", "records"),
+    Part("taskensemble/generation", "members' folders", "doers", ("taskensemble/engine",)),
     Part("taskensemble/database", "servers, assets", "doers", ("taskensemble/engine", "taskensemble/ai")),
-    Part("taskensemble/launch", "workers as processes", "doers", ("taskensemble/engine",)),
-    Part("taskensemble/ai", "AI module, client, encoding", "doers"),
+    Part("taskensemble/launch", "workers, jobs", "doers", ("taskensemble/engine", "taskensemble/guard")),
+    Part("taskensemble/guard", "ends trees (C)", "doers"),
+    Part("taskensemble/ai", "module (C), client", "doers"),
+    Part("taskensemble/ml", "training data", "doers", ("taskensemble/ai",)),
     Part(
         "workers",
-        "setup, member, completion; pool, guard, reaper, inference",
+        "the Celery app: setup, member and completion tasks; pool, slots, reaper; the inference workers",
         "nodes",
-        ("taskensemble/engine", "taskensemble/generation", "taskensemble/database"),
+        ("taskensemble/engine", "taskensemble/generation", "taskensemble/database", "taskensemble/guard"),
     ),
 )
 
@@ -195,8 +195,10 @@ def architecture() -> str:
             d.shapes.append(
                 f'<rect x="{x:.0f}" y="{y + 36}" width="{width:.0f}" height="56" rx="8" fill="white" stroke="{LINE}"/>'
             )
-            d.text(x + 12, y + 59, part.path, size=13, bold=True)
+            d.text(x + 12, y + 59, part.path.removeprefix("taskensemble/"), size=13, bold=True)
             d.text(x + 12, y + 80, part.what, size=12, colour=MUTED)
+        if row == 0:
+            d.text(942, y + 24, "folders and files of taskensemble/", size=12, colour=MUTED, anchor="end")
         if row == 2:
             d.text(
                 942, y + 24, "plan.py is the one step from descriptions to records", size=12, colour=MUTED, anchor="end"
