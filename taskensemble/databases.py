@@ -71,8 +71,8 @@ class Databases:
         """
         if identifier in self._known and self._known[identifier].is_active():
             raise DatabaseIdentifierError(
-                f"Database identifier {identifier!r} has already been used. Pass in a unique name for db_identifier, or stop the "
-                "active database that has it."
+                f"Database identifier {identifier!r} has already been used. Pass in a unique name for db_identifier, or stop "
+                "the active database that has it."
             )
 
     def check_started(self, database: Database) -> None:
@@ -138,7 +138,7 @@ class Databases:
         record = read_record(checkpoint)
         if not is_alive(record):
             raise DatabaseError(
-                f"checkpoint={str(checkpoint)!r}: the database at {', '.join(record.addresses)} no longer answers; start a new one."
+                f"checkpoint={str(checkpoint)!r}: the database at {', '.join(record.addresses)} no longer answers."
             )
         self.check_free(record.identifier)
         return self.adopt(record, str(checkpoint.parent))
