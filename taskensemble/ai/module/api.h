@@ -233,6 +233,7 @@ typedef struct CommandInfo {
     X(void *, TryCalloc, (size_t count, size_t size)) \
     X(RedisModuleCommand *, GetCommand, (RedisModuleCtx * ctx, const char *name)) \
     X(int, SetCommandInfo, (RedisModuleCommand * command, const CommandInfo *info)) \
+    X(int, SetCommandACLCategories, (RedisModuleCommand * command, const char *categories)) \
     X(void, KeyAtPosWithFlags, (RedisModuleCtx * ctx, int position, int flags)) \
     X(size_t, MallocSizeString, (RedisModuleString * string)) \
     X(int, BlockedClientMeasureTimeStart, (RedisModuleBlockedClient * bc)) \

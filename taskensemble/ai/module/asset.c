@@ -144,7 +144,7 @@ Blob *blob_of_argument(RedisModuleString *argument) {
     blob->references = 1;
     server.RetainString(NULL, argument);
     blob->held = argument;
-    blob->data = server.StringPtrLen(argument, &blob->length);
+    server.StringPtrLen(argument, &blob->length);
     return blob;
 }
 
@@ -160,7 +160,7 @@ Blob *blob_of_chunks(RedisModuleString **chunks, int count) {
     Blob *blob = server.TryAlloc ? server.TryAlloc(size) : server.Alloc(size);
     if (!blob) return NULL;
     char *at = (char *)(blob + 1);
-    *blob = (Blob){.references = 1, .length = total, .data = at};
+    *blob = (Blob){.references = 1, .length = total};
     for (int i = 0; i < count; i++) {
         size_t length;
         const char *data = server.StringPtrLen(chunks[i], &length);
@@ -168,6 +168,10 @@ Blob *blob_of_chunks(RedisModuleString **chunks, int count) {
         at += length;
     }
     return blob;
+}
+
+const char *blob_data(const Blob *blob) {
+    return blob->held ? server.StringPtrLen(blob->held, NULL) : (const char *)(blob + 1);
 }
 
 void blob_release(Blob *blob) {
@@ -270,14 +274,14 @@ uint64_t asset_checksum(const Asset *asset) {
     sum = texts_checksum(&asset->inputs, sum);
     sum = texts_checksum(&asset->outputs, sum);
     sum = texts_checksum(&asset->entry_points, sum);
-    return checksum(asset->blob->data, asset->blob->length, sum);
+    return checksum(blob_data(asset->blob), asset->blob->length, sum);
 }
 
 void asset_save_common(RedisModuleIO *rdb, const Asset *asset) {
     server.SaveUnsigned(rdb, asset->backend);
     server.SaveStringBuffer(rdb, asset->device, strlen(asset->device));
     server.SaveStringBuffer(rdb, asset->tag, asset->tag_length);
-    server.SaveStringBuffer(rdb, asset->blob->data, asset->blob->length);
+    server.SaveStringBuffer(rdb, blob_data(asset->blob), asset->blob->length);
 }
 
 Asset *asset_load_common(RedisModuleIO *rdb, AssetKind kind) {
@@ -304,6 +308,6 @@ Asset *asset_load_common(RedisModuleIO *rdb, AssetKind kind) {
 void asset_digest(RedisModuleDigest *digest, void *value) {
     const Asset *asset = value;
     server.DigestAddLongLong(digest, (long long)asset_checksum(asset));
-    server.DigestAddStringBuffer(digest, asset->blob->data, asset->blob->length);
+    server.DigestAddStringBuffer(digest, blob_data(asset->blob), asset->blob->length);
     server.DigestEndSequence(digest);
 }

@@ -14,8 +14,7 @@ struct Job;
 typedef struct Blob {
     uint32_t references;
     size_t length;
-    const char *data;        /* behind this structure, or inside `held` */
-    RedisModuleString *held; /* the command's argument that carries the bytes, or NULL */
+    RedisModuleString *held; /* the command's argument that carries the bytes; NULL: they lie behind this structure */
 } Blob;
 
 /* Texts of an asset: names, tag. An array of strings that the array owns. */
@@ -96,6 +95,8 @@ Blob *blob_of_argument(RedisModuleString *argument);
 /* The concatenation of several arguments. NULL if the memory is not to be had. */
 Blob *blob_of_chunks(RedisModuleString **chunks, int count);
 void blob_release(Blob *blob);
+/* The bytes, good until the server gets control back. */
+const char *blob_data(const Blob *blob);
 
 /* Room for `count` texts, all empty. */
 Texts texts_create(int count);

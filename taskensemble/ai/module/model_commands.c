@@ -200,7 +200,7 @@ static int add_blob(RedisModuleString **out, const Blob *blob) {
     size_t at = 0;
     do {
         size_t length = blob->length - at < chunk ? blob->length - at : chunk;
-        out[count++] = server.CreateString(NULL, blob->data + at, length);
+        out[count++] = server.CreateString(NULL, blob_data(blob) + at, length);
         at += length;
     } while (at < blob->length);
     return count;
@@ -256,12 +256,12 @@ static void reply_number(RedisModuleCtx *ctx, const char *field, int64_t number)
 static void reply_blob(RedisModuleCtx *ctx, const Blob *blob) {
     size_t chunk = (size_t)limits.model_chunk_size;
     if (blob->length <= chunk) {
-        server.ReplyWithStringBuffer(ctx, blob->data, blob->length);
+        server.ReplyWithStringBuffer(ctx, blob_data(blob), blob->length);
         return;
     }
     server.ReplyWithArray(ctx, (long)((blob->length + chunk - 1) / chunk));
     for (size_t at = 0; at < blob->length; at += chunk) {
-        server.ReplyWithStringBuffer(ctx, blob->data + at, blob->length - at < chunk ? blob->length - at : chunk);
+        server.ReplyWithStringBuffer(ctx, blob_data(blob) + at, blob->length - at < chunk ? blob->length - at : chunk);
     }
 }
 

@@ -7,6 +7,8 @@
  * starts no processes: every line of it runs on the server's main thread, except for freeing values. */
 #include "module.h"
 
+#include <string.h>
+
 #include "api.h"
 #include "commands.h"
 #include "keys.h"
@@ -44,12 +46,20 @@ static const struct {
     {"AI._WORKER", worker_command, "admin", 0},
 };
 
+/* Servers since Redis 7.2 do not take a command's ACL categories from its flags. */
+static void describe_for_acl(RedisModuleCtx *ctx, const char *name, const char *flags) {
+    if (!server.GetCommand || !server.SetCommandACLCategories) return;
+    const char *categories = strncmp(flags, "write", 5) == 0 ? "write" : strncmp(flags, "admin", 5) == 0 ? "admin dangerous" : "read";
+    server.SetCommandACLCategories(server.GetCommand(ctx, name), categories);
+}
+
 static int commands_register(RedisModuleCtx *ctx) {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         int key = commands[i].has_key;
         if (server.CreateCommand(ctx, commands[i].name, commands[i].function, commands[i].flags, key, key, key) != API_OK) {
             return API_ERR;
         }
+        describe_for_acl(ctx, commands[i].name, commands[i].flags);
     }
     keys_describe(ctx);
     return API_OK;

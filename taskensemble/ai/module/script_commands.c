@@ -102,7 +102,7 @@ int script_store_arguments(const Asset *script, RedisModuleString ***arguments) 
         for (int i = 0; i < script->entry_points.count; i++) out[count++] = string_of(script->entry_points.items[i]);
     }
     out[count++] = string_of("SOURCE");
-    out[count++] = server.CreateString(NULL, script->blob->data, script->blob->length);
+    out[count++] = server.CreateString(NULL, blob_data(script->blob), script->blob->length);
     *arguments = out;
     return count;
 }
@@ -115,7 +115,7 @@ static void reply_meta(RedisModuleCtx *ctx, const Asset *script, int source) {
     server.ReplyWithStringBuffer(ctx, script->tag, script->tag_length);
     if (source) {
         server.ReplyWithCString(ctx, "source");
-        server.ReplyWithStringBuffer(ctx, script->blob->data, script->blob->length);
+        server.ReplyWithStringBuffer(ctx, blob_data(script->blob), script->blob->length);
     }
     server.ReplyWithCString(ctx, "Entry Points");
     server.ReplyWithArray(ctx, script->entry_points.count);
@@ -132,7 +132,7 @@ int scriptget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     }
     const Asset *script = asset_find(ctx, argv[1], ASSET_SCRIPT, &error);
     if (!script) return server.ReplyWithError(ctx, error);
-    if (source && !meta) return server.ReplyWithStringBuffer(ctx, script->blob->data, script->blob->length);
+    if (source && !meta) return server.ReplyWithStringBuffer(ctx, blob_data(script->blob), script->blob->length);
     reply_meta(ctx, script, source || !meta);
     return API_OK;
 }

@@ -21,7 +21,7 @@
 #include "limits.h"
 #include "queue.h"
 
-enum { SMALLEST = 256 * 1024, DOUBLING_UP_TO = 64 * 1024 * 1024 };
+enum { SMALLEST = 256 * 1024 };
 
 static size_t total_size;
 static uint64_t last_id;
@@ -34,11 +34,12 @@ size_t segments_total(void) {
     return total_size;
 }
 
+/* To eighths of the power of two above, so that a little growth does not make a new segment and not much is wasted. */
 static size_t round_up(size_t size) {
-    if (size > DOUBLING_UP_TO) return (size + DOUBLING_UP_TO / 4 - 1) / (DOUBLING_UP_TO / 4) * (DOUBLING_UP_TO / 4);
-    size_t rounded = SMALLEST;
-    while (rounded < size) rounded *= 2;
-    return rounded;
+    size_t power = SMALLEST;
+    while (power < size) power *= 2;
+    size_t step = power > 8 * SMALLEST ? power / 8 : SMALLEST;
+    return (size + step - 1) / step * step;
 }
 
 /* A sealed memfd with all its pages; -1 if the system refuses. */

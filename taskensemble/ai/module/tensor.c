@@ -89,7 +89,6 @@ Tensor *tensor_create(ElementType type, const int64_t *dims, int ndim, size_t le
     Tensor *tensor = tensor_header(type, dims, ndim, length);
     if (!tensor) return NULL;
     tensor->length = length;
-    tensor->data = (const char *)&tensor->dims[ndim];
     return tensor;
 }
 
@@ -101,7 +100,6 @@ Tensor *tensor_create_zeros(ElementType type, const int64_t *dims, int ndim) {
     Tensor *tensor = tensor_header_in(memory, type, dims, ndim);
     if (!tensor) return NULL;
     tensor->length = length;
-    tensor->data = (const char *)&tensor->dims[ndim];
     return tensor;
 }
 
@@ -118,8 +116,11 @@ Tensor *tensor_create_on(ElementType type, const int64_t *dims, int ndim, RedisM
     server.RetainString(NULL, argument);
     tensor->held = argument;
     tensor->length = length;
-    tensor->data = data;
     return tensor;
+}
+
+const char *tensor_data(const Tensor *tensor) {
+    return tensor->held ? server.StringPtrLen(tensor->held, NULL) : (const char *)&tensor->dims[tensor->ndim];
 }
 
 char *tensor_bytes(Tensor *tensor) {
@@ -184,7 +185,7 @@ void tensor_slice(const char *data, size_t length, ElementType type, int64_t sam
 
 static uint64_t tensor_checksum(const Tensor *tensor) {
     uint64_t hash = checksum(tensor->dims, tensor->ndim * sizeof(int64_t), tensor->type);
-    return checksum(tensor->data, tensor->length, hash);
+    return checksum(tensor_data(tensor), tensor->length, hash);
 }
 
 static void tensor_rdb_save(RedisModuleIO *rdb, void *value) {
@@ -192,7 +193,7 @@ static void tensor_rdb_save(RedisModuleIO *rdb, void *value) {
     server.SaveUnsigned(rdb, tensor->type);
     server.SaveUnsigned(rdb, tensor->ndim);
     for (int i = 0; i < tensor->ndim; i++) server.SaveUnsigned(rdb, (uint64_t)tensor->dims[i]);
-    server.SaveStringBuffer(rdb, tensor->data, tensor->length);
+    server.SaveStringBuffer(rdb, tensor_data(tensor), tensor->length);
     server.SaveUnsigned(rdb, tensor_checksum(tensor));
 }
 
@@ -254,7 +255,7 @@ static void tensor_aof_rewrite(RedisModuleIO *aof, RedisModuleString *key, void 
     RedisModuleString *dims[TENSOR_MAX_DIMENSIONS];
     dimension_strings(tensor, dims);
     server.EmitAOF(aof, "AI.TENSORSET", "scvcb", key, element_type_name(tensor->type), dims, (size_t)tensor->ndim, "BLOB",
-                   tensor->data, tensor->length);
+                   tensor_data(tensor), tensor->length);
     free_strings(dims, tensor->ndim);
 }
 
@@ -262,7 +263,7 @@ void tensor_replicate(RedisModuleCtx *ctx, RedisModuleString *key, const Tensor 
     RedisModuleString *dims[TENSOR_MAX_DIMENSIONS];
     dimension_strings(tensor, dims);
     server.Replicate(ctx, "AI.TENSORSET", "scvcb", key, element_type_name(tensor->type), dims, (size_t)tensor->ndim, "BLOB",
-                     tensor->data, tensor->length);
+                     tensor_data(tensor), tensor->length);
     free_strings(dims, tensor->ndim);
 }
 
@@ -275,7 +276,7 @@ static void tensor_digest(RedisModuleDigest *digest, void *value) {
     const Tensor *tensor = value;
     server.DigestAddLongLong(digest, tensor->type);
     for (int i = 0; i < tensor->ndim; i++) server.DigestAddLongLong(digest, tensor->dims[i]);
-    server.DigestAddStringBuffer(digest, tensor->data, tensor->length);
+    server.DigestAddStringBuffer(digest, tensor_data(tensor), tensor->length);
     server.DigestEndSequence(digest);
 }
 

@@ -30,8 +30,7 @@ typedef struct Tensor {
     uint8_t type;
     uint8_t ndim;
     size_t length;           /* bytes of data */
-    const char *data;        /* inside this allocation, or inside `held` */
-    RedisModuleString *held; /* the command's argument that carries the data, or NULL */
+    RedisModuleString *held; /* the command's argument that carries the data; NULL: they lie behind the dimensions */
     int64_t dims[];
 } Tensor;
 
@@ -56,6 +55,8 @@ Tensor *tensor_create_zeros(ElementType type, const int64_t *dims, int ndim);
 /* A tensor whose data are bytes of a command's argument: nothing is copied, the argument is retained. */
 Tensor *tensor_create_on(ElementType type, const int64_t *dims, int ndim, RedisModuleString *argument);
 char *tensor_bytes(Tensor *tensor);
+/* The data, good until the server gets control back: it trims retained arguments, which may move them, when the command ends. */
+const char *tensor_data(const Tensor *tensor);
 Tensor *tensor_retain(Tensor *tensor);
 void tensor_release(Tensor *tensor);
 

@@ -236,7 +236,7 @@ static void reply_number(RedisModuleCtx *ctx, ElementType type, const char *at) 
 
 static void reply_values(RedisModuleCtx *ctx, const Tensor *tensor) {
     int64_t count = tensor_count(tensor);
-    const char *at = tensor->data;
+    const char *at = tensor_data(tensor);
     size_t each = element_size(tensor->type);
     server.ReplyWithArray(ctx, count);
     for (int64_t i = 0; i < count; i++) {
@@ -267,7 +267,7 @@ void tensor_reply(RedisModuleCtx *ctx, const Tensor *tensor, int format) {
         if (data) server.ReplyWithCString(ctx, format & FORMAT_BLOB ? "blob" : "values");
     }
     if (format & FORMAT_BLOB) {
-        server.ReplyWithStringBuffer(ctx, tensor->data, tensor->length);
+        server.ReplyWithStringBuffer(ctx, tensor_data(tensor), tensor->length);
     } else if (format & FORMAT_VALUES) {
         reply_values(ctx, tensor);
     }

