@@ -81,7 +81,7 @@ def lines(path: Path) -> list[int]:
 
 
 def test_waiting_requests_run_as_one_batch_and_get_their_own_rows(
-    client: redis.Redis, callers: Callers, tmp_path: Path
+    client: redis.Redis, callers: Callers, hold: Callable[[], Release], tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace"
     client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", "BATCHSIZE", 8, "BLOB", f"trace {trace}")
@@ -98,7 +98,7 @@ def test_waiting_requests_run_as_one_batch_and_get_their_own_rows(
 
 
 def test_only_requests_that_agree_but_for_dimension_0_are_joined(
-    client: redis.Redis, callers: Callers, tmp_path: Path
+    client: redis.Redis, callers: Callers, hold: Callable[[], Release], tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace"
     client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", "BATCHSIZE", 100, "BLOB", f"trace {trace}")
