@@ -1,5 +1,7 @@
 """A driver inside an allocation: `salloc -N 2 python driver.py`, and no other command."""
 
+# ruff: noqa: E501 - drivers are written as a user writes them, in strings.
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,5 +1,7 @@
 """Entities with batch settings: a job of their own, its members side by side inside, and every way in which it can end."""
 
+# ruff: noqa: E501 - drivers are written as a user writes them, in strings.
+
 from __future__ import annotations
 
 from tests.system.conftest import Drive

@@ -1,0 +1,26 @@
+#!/bin/bash
+# Installs what `make test-system` needs, from Debian's packages; what is there already is left alone.
+set -eu
+packages="slurmctld slurmd slurm-client munge openmpi-bin libopenmpi-dev mpich libmpich-dev lammps libhiredis-dev gcc chromium redis-server rabbitmq-server iproute2"
+missing=""
+for package in $packages; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+if ! command -v apt-get >/dev/null; then
+    echo "make test-system installs Debian packages and found no apt-get; install by hand:$missing" >&2
+    exit 1
+fi
+root=""
+[ "$(id -u)" = 0 ] || root="sudo"
+# The tests start their own servers: a package's daemon must not start with its installation.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+    $root chmod 755 "$policy"
+    trap '$root rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+$root apt-get update -q
+# shellcheck disable=SC2086
+$root apt-get install -y -q --no-install-recommends $missing
