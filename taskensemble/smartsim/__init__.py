@@ -55,6 +55,9 @@ MODULES = (
     "settings.slurmSettings",
     "status",
     "version",
+    "wlm",
+    "wlm.pbs",
+    "wlm.slurm",
 )
 FRAMEWORKS = ("ml.tf", "ml.torch")
 """Modules that need a framework: they are imported when a driver imports them."""

@@ -173,3 +173,26 @@ def test_a_low_pass_filter_and_a_file_of_an_experiment(tmp_path):
     assert "fine" in (tmp_path / "logs" / "out").read_text()
     assert "bad" not in (tmp_path / "logs" / "out").read_text()
     assert "bad" in (tmp_path / "logs" / "err").read_text()
+
+
+def test_the_generator_makes_folders_where_it_was_told(settings, tmp_path):
+    from taskensemble.smartsim._core.generation import Generator
+
+    (tmp_path / "in.txt").write_text("@T@")
+    ensemble = Ensemble("e", {"T": [1, 2]}, run_settings=settings)
+    ensemble.attach_generator_files(to_configure=str(tmp_path / "in.txt"), tag="@")
+    generator = Generator(str(tmp_path / "out"))
+    generator.set_tag("@")
+    generator.generate_experiment(ensemble)
+    assert (tmp_path / "out" / "e" / "e_1" / "in.txt").read_text() == "2"
+    assert Path(generator.log_file).exists()
+    with pytest.raises(FileExistsError):
+        Generator(str(tmp_path / "out")).generate_experiment(ensemble)
+    Generator(str(tmp_path / "out"), overwrite=True).generate_experiment(ensemble)
+
+
+def test_an_entity_made_without_the_experiment_is_generated_in_its_folder(experiment, settings):
+    ensemble = Ensemble("e", None, run_settings=settings, replicas=1)
+    experiment.generate(ensemble)
+    assert ensemble[0].path == f"{experiment.exp_path}/e/e_0"
+    assert Path(ensemble[0].path).is_dir()

@@ -35,6 +35,7 @@ PUBLIC = {
     ],
     "error.errors": ["TelemetryError", "UnproxyableStepError", "SmartSimCLIActionCancelled", "PreviewFormatError"],
     "experiment": ["Experiment"],
+    "_core.generation": ["Generator"],
     "log": ["get_logger", "log_to_file", "log_to_exp_file", "LowPassFilter", "HostnameFilter"],
     "ml": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
     "ml.data": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
@@ -56,6 +57,12 @@ PUBLIC = {
     "settings.slurmSettings": ["SbatchSettings", "SrunSettings"],
     "status": ["SmartSimStatus", "TERMINAL_STATUSES", "STATUS_COMPLETED"],
     "version": ["__version__"],
+    "wlm": ["detect_launcher", "get_hosts", "get_queue", "get_tasks", "get_tasks_per_node"],
+    "wlm.pbs": ["get_hosts", "get_queue", "get_tasks", "get_tasks_per_node"],
+    "wlm.slurm": [
+        "get_allocation", "release_allocation", "validate", "get_default_partition", "get_hosts", "get_queue", "get_tasks",
+        "get_tasks_per_node",
+    ],
 }  # fmt: skip
 
 

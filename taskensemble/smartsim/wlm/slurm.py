@@ -1,0 +1,23 @@
+"""Allocations of Slurm: obtained, released, looked at."""
+
+from taskensemble.wlm.slurm import (
+    get_allocation,
+    get_default_partition,
+    get_hosts,
+    get_queue,
+    get_tasks,
+    get_tasks_per_node,
+    release_allocation,
+    validate,
+)
+
+__all__ = [
+    "get_allocation",
+    "get_default_partition",
+    "get_hosts",
+    "get_queue",
+    "get_tasks",
+    "get_tasks_per_node",
+    "release_allocation",
+    "validate",
+]

@@ -1,0 +1,67 @@
+"""A SmartSim driver, unchanged, run by taskensemble."""
+
+import os
+import subprocess
+import sys
+
+DRIVER = """
+import os
+import sys
+from smartsim import Experiment
+from smartsim.error import SmartSimError
+from smartsim.status import SmartSimStatus
+from smartsim.settings import RunSettings
+
+exp = Experiment("coupled", exp_path=sys.argv[1], launcher="local")
+# Each waits until all the others have begun: SmartSim starts them all at once, whatever the number of cores.
+waiter = '''
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / f"here_{os.getpid()}").touch()
+deadline = time.monotonic() + 60
+while len(list(folder.glob("here_*"))) < int(sys.argv[2]):
+    if time.monotonic() > deadline:
+        sys.exit(1)
+    time.sleep(0.05)
+'''
+count = 2 * os.cpu_count() + 1
+settings = exp.create_run_settings(sys.executable, ["-c", waiter, sys.argv[1], str(count)])
+coupled = exp.create_ensemble("member", replicas=count, run_settings=settings)
+template = os.path.join(sys.argv[1], "in.txt")
+with open(template, "w") as stream:
+    stream.write("T = ;THERMO;")
+shown = exp.create_ensemble(
+    "shown", {"THERMO": [1, 2]}, run_settings=RunSettings("cat", "in.txt"), replicas=7, perm_strategy="step"
+)
+shown.attach_generator_files(to_configure=template)
+exp.generate(coupled, shown)
+exp.start(coupled, shown, block=True, summary=True)
+assert exp.get_status(coupled) == [SmartSimStatus.STATUS_COMPLETED] * count
+assert len(shown) == 2
+assert [open(os.path.join(m.path, m.name + ".out")).read() for m in shown] == ["T = 1", "T = 2"]
+assert os.path.isfile(os.path.join(shown["shown_1"].path, "smartsim_params.txt"))
+try:
+    exp.start(exp.create_ensemble("assets", {"THERMO": 1}, run_settings=settings), exp.create_model("assets", settings))
+except SmartSimError:
+    pass
+else:
+    raise SystemExit("two entities of one name were started")
+rows = exp.summary(style="plain").splitlines()
+assert len(rows) == 1 + count + 2, rows
+print("driver done")
+"""
+
+
+def test_a_smartsim_driver_runs_unchanged_and_its_members_start_at_once(tmp_path):
+    start = f"import taskensemble.smartsim, sys; taskensemble.smartsim.install(); exec(compile({DRIVER!r}, 'driver.py', 'exec'))"
+    done = subprocess.run(
+        [sys.executable, "-c", start, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "driver done" in done.stdout
