@@ -7,6 +7,7 @@ would give up on (an unknown reason, a query that fails now and then) is read mi
 from __future__ import annotations
 
 import functools
+import json
 import re
 import subprocess
 from collections.abc import Collection
@@ -82,6 +83,20 @@ class LsfScheduler(_OwnScript, LsfJobExecutor):  # type: ignore[misc]
             str(submit_file_path),
             *job.spec.arguments,
         ]
+
+    def parse_status_output(self, exit_code: int, out: str) -> dict[str, JobStatus]:
+        """States by job id, with the first reason that LSF gives."""
+        if exit_code:
+            raise SubmitException(f"bjobs exited {exit_code}: {out}")
+        reasons = ("EXIT_REASON", "KILL_REASON", "SUSPEND_REASON")
+        return {
+            entry["JOBID"]: JobStatus(
+                self._STATE_MAP.get(entry["STAT"], JobState.QUEUED),
+                message=next((entry[name] for name in reasons if entry.get(name)), None),
+            )
+            for entry in json.loads(out)["RECORDS"]
+            if "ERROR" not in entry
+        }
 
 
 class SgeScheduler(_OwnScript, BatchSchedulerExecutor):  # type: ignore[misc]

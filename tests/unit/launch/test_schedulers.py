@@ -1,0 +1,135 @@
+"""Schedulers: their answers, recorded, as psij and we read them; and what a job's files say."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from psij import Job, JobSpec, JobState
+from psij.exceptions import SubmitException
+
+from taskensemble.engine.allocation import BatchRecord
+from taskensemble.errors import AllocationError
+from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, job_script, read_job
+from taskensemble.launch.schedulers import _executor, parse_qstat_xml, query
+
+SQUEUE = """JOBARRAYID          ST                  REASON
+1                   PD                  (Nodes required for job are DOWN, DRAINED)
+2                   R                   None
+3                   TO                  TimeLimit
+4                   CA                  None
+5                   XX                  None
+"""
+BJOBS = """{"COMMAND":"bjobs","JOBS":2,"RECORDS":[
+  {"JOBID":"25","STAT":"RUN","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":""},
+  {"JOBID":"26","STAT":"PEND","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":""},
+  {"JOBID":"27","STAT":"EXIT","EXIT_REASON":"TERM_RUNLIMIT: job killed","KILL_REASON":"","SUSPEND_REASON":""}]}"""
+QSTAT_PBS = """{"timestamp":1,"pbs_version":"20.0.1","pbs_server":"s","Jobs":{
+  "11.s":{"Job_Name":"a","job_state":"R"},"12.s":{"Job_Name":"b","job_state":"Q"}}}"""
+QSTAT_SGE = """<?xml version='1.0'?>
+<job_info xmlns:xsd="http://www.w3.org/2001/XMLSchema">
+  <queue_info><job_list state="running"><JB_job_number>1387693</JB_job_number><state>r</state></job_list></queue_info>
+  <job_info><job_list state="pending"><JB_job_number>1387695</JB_job_number><state>qw</state></job_list>
+  <job_list state="pending"><JB_job_number>1387696</JB_job_number><state>Eqw</state></job_list></job_info>
+</job_info>
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "answer", "job_id"),
+    [
+        ("slurm", "Submitted batch job 4711\n", "4711"),
+        ("pbs", "1234.pbs01\n", "1234.pbs01"),
+        ("lsf", "Job <25> is submitted to queue <normal>.\n", "25"),
+        ("sge", 'Your job 4711 ("plate") has been submitted\n', "4711"),
+    ],
+)
+def test_the_answer_to_a_submission_names_the_job(scheduler: str, answer: str, job_id: str, tmp_path: Path) -> None:
+    assert _executor(scheduler, tmp_path).job_id_from_submit_output(answer) == job_id
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "answer", "states"),
+    [
+        (
+            "slurm",
+            SQUEUE,
+            {
+                "1": JobState.QUEUED,
+                "2": JobState.ACTIVE,
+                "3": JobState.FAILED,
+                "4": JobState.CANCELED,
+                "5": JobState.QUEUED,
+            },
+        ),
+        ("lsf", BJOBS, {"25": JobState.ACTIVE, "26": JobState.QUEUED, "27": JobState.FAILED}),
+        ("pbs", QSTAT_PBS, {"11.s": JobState.ACTIVE, "12.s": JobState.QUEUED}),
+        ("sge", QSTAT_SGE, {"1387693": JobState.ACTIVE, "1387695": JobState.QUEUED, "1387696": JobState.FAILED}),
+    ],
+)
+def test_recorded_queues_are_read(scheduler: str, answer: str, states: dict[str, JobState], tmp_path: Path) -> None:
+    found = _executor(scheduler, tmp_path).parse_status_output(0, answer)
+    assert {job_id: status.state for job_id, status in found.items()} == states
+
+
+def test_a_query_that_fails_is_no_answer(tmp_path: Path) -> None:
+    for scheduler in ("slurm", "sge"):
+        with pytest.raises(SubmitException):
+            _executor(scheduler, tmp_path).parse_status_output(
+                1, "slurm_load_jobs error: Unable to contact slurm controller"
+            )
+    with pytest.raises(AllocationError, match="XML"):
+        parse_qstat_xml("error: commlib error")
+    with pytest.raises(AllocationError, match="cannot be run"):
+        query("no-such-command-of-a-scheduler")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "start"),
+    [("slurm", ["sbatch", "--parsable"]), ("pbs", ["qsub"]), ("sge", ["qsub"]), ("lsf", ["/bin/sh", "-c"])],
+)
+def test_the_settings_own_command_submits(scheduler: str, start: list[str], tmp_path: Path) -> None:
+    job = Job(JobSpec(executable="/x.sh", arguments=start if scheduler != "lsf" else ["bsub"]))
+    command = _executor(scheduler, tmp_path).get_submit_command(job, tmp_path / "x.job")
+    assert command[: len(start)] == start
+    assert str(tmp_path / "x.job") in command
+
+
+def batch(**values: object) -> BatchRecord:
+    headers = ("#!/bin/bash", "#SBATCH --job-name={name}", "#SBATCH --output={output}", "#SBATCH --error={error}")
+    return BatchRecord(scheduler="slurm", submit="sbatch", headers=headers, preamble=("module load x",), **values)  # type: ignore[arg-type]
+
+
+def test_a_script_names_a_file_and_no_address(tmp_path: Path) -> None:
+    paths = JobPaths.of(tmp_path, "batch-r-0")
+    lines = job_script(batch(), paths, 2, "sweep").splitlines()
+    assert lines[:4] == [
+        *(
+            "#!/bin/bash",
+            "#SBATCH --job-name=sweep",
+            f"#SBATCH --output={paths.output(2)}",
+            f"#SBATCH --error={paths.error(2)}",
+        ),
+    ]
+    assert lines.index("module load x") < lines.index("unset SLURM_EXPORT_ENV")
+    assert lines[-1].startswith("exec ")
+    assert lines[-1].endswith(f"-P -m taskensemble.launch.job {paths.file}")
+
+
+def test_a_refused_submission_says_what_the_scheduler_said_and_leaves_a_private_file(tmp_path: Path) -> None:
+    refuse = tmp_path / "sbatch"
+    refuse.write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    refuse.chmod(0o755)
+    file = JobFile(
+        name="j",
+        broker_url="redis://:pw@h",
+        store_url="redis://:pw@h",
+        batch=batch().model_copy(update={"submit": str(refuse)}),
+    )
+    job = BatchJob(JobPaths.of(tmp_path, "j"), file)
+    with pytest.raises(AllocationError, match="invalid account"):
+        job.submit()
+    assert stat.S_IMODE(job.paths.file.stat().st_mode) == 0o600
+    assert read_job(job.paths.file).submissions == 1
+    assert job.ended
