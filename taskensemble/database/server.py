@@ -12,7 +12,8 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +38,8 @@ _OWN_SETTINGS = frozenset(
     ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "cluster-enabled")
 )
 _RESTRICTED = (
-    "on nopass ~* &* +@all -@admin -@dangerous -ai._worker +info +keys +sort +cluster|slots +cluster|shards +cluster|info +cluster|nodes "
-    "+cluster|keyslot +cluster|myid"
+    "on nopass ~* &* +@all -@admin -@dangerous -ai._worker +info +keys +sort "
+    "+cluster|slots +cluster|shards +cluster|info +cluster|nodes +cluster|keyslot +cluster|myid"
 )
 
 
@@ -217,14 +218,34 @@ def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
     with os.fdopen(os.open(options.configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     command = [server_binary(), str(options.configuration)]
-    if options.cpus:
-        command = ["taskset", "--cpu-list", ",".join(map(str, options.cpus)), *command]
-    with (options.folder / f"{options.name}.out").open("wb") as output:
+    with (options.folder / f"{options.name}.out").open("wb") as output, pinned(options.cpus):
         if options.owner:
             return guard.tie(command, pid=options.owner, stdout=output, stderr=subprocess.STDOUT, grace=_GRACE)
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+
+
+@contextmanager
+def pinned(cpus: Sequence[int]) -> Iterator[None]:
+    """What this thread starts inside may use these CPUs alone; no CPUs: those that the thread may use itself.
+
+    Raises:
+        InputError: this process may use none of them.
+    """
+    if not cpus:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        allowed = ", ".join(map(str, sorted(before)))
+        raise InputError(f"cpus={list(cpus)}: {error.strerror}; this process may use the CPUs {allowed}") from error
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within: float = _READY_WITHIN) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
 from .cluster import form_cluster
 from .connection import Refused, connected, credentials
-from .server import ServerOptions, free_port, interface_address, start_server, wait_gone, wait_ready
+from .server import ServerOptions, free_port, interface_address, pinned, start_server, wait_gone, wait_ready
 
 _SUPERVISED_WITHIN = 60.0
 _LONGEST_SOCKET_PATH = 107
@@ -166,23 +165,22 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
         command += ["--poll", str(options.poll)]
     command += ["--intra-op-threads", str(options.intra_op_threads)]
     command += ["--inter-op-threads", str(options.inter_op_threads)]
-    if options.cpus and shutil.which("taskset"):
-        command = ["taskset", "--cpu-list", ",".join(map(str, options.cpus)), *command]
     environment = dict(os.environ)
     known = credentials(servers[0].password)
     if known:
         environment["TASKENSEMBLE_DB_USER"], environment["TASKENSEMBLE_DB_PASSWORD"] = known
     log = (options.folder / f"{options.name}_inference.log").open("ab")
     try:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(told,),
-            start_new_session=True,
-        )
+        with pinned(options.cpus):
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(told,),
+                start_new_session=True,
+            )
     finally:
         os.close(told)
         log.close()

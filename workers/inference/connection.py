@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import socket
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ from typing import Any
 from .frames import Buffer
 
 _RECEIVE = 64 * 1024
-_PAUSE_AFTER_CROWDED = 200
-"""Replies that are waited for asleep, once polling was seen to take a core from others."""
-_DISPLACED_OFTEN = 2
-"""So often may the kernel have given the core to others between two fruitless polls."""
+_DISPLACED_NS = 20_000
+"""A look at the socket takes about 1 µs: one that took so long lost its core to somebody else."""
+_CROWDED_AFTER = 2
+_PAUSE = 500
+"""Replies that are waited for asleep, once polling was seen to compete for a core."""
 _VECTOR = 64
 
 
@@ -56,7 +56,7 @@ class Connection:
         self._end = 0
         self._poll_ns = poll * 1000
         self._pause = 0
-        self._displaced = 0
+        self._crowded = 0
         if credentials:
             user, password = credentials
             self.command("AUTH", *((user, password) if user else (password,)))
@@ -106,18 +106,22 @@ class Connection:
             self._pause -= 1
             return
         receive, view = self._socket.recv_into, self._view
-        until = perf_counter_ns() + self._poll_ns
-        while perf_counter_ns() < until:
+        looked = perf_counter_ns()
+        until = looked + self._poll_ns
+        displaced = False
+        while looked < until:
             try:
                 count = receive(view, _RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:
+                now = perf_counter_ns()
+                displaced = displaced or now - looked > _DISPLACED_NS
+                looked = now
                 continue
             self._take(count)
-            return
-        displaced = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        if displaced > self._displaced + _DISPLACED_OFTEN:
-            self._pause = _PAUSE_AFTER_CROWDED
-        self._displaced = displaced
+            break
+        self._crowded = self._crowded + 1 if displaced else max(0, self._crowded - 1)
+        if self._crowded > _CROWDED_AFTER:
+            self._crowded, self._pause = 0, _PAUSE
 
     def reply(self) -> Any:
         """Read one reply: bytearray, int, None, str (a simple string) or a list of replies; raises ServerError."""

@@ -120,6 +120,16 @@ def test_settings_are_taken_at_the_start_and_while_it_runs(start: Callable[..., 
         configure_database(record, "nonsense", "1")
 
 
+def test_servers_and_workers_keep_to_the_cpus_they_were_given(start: Callable[..., DatabaseAddressRecord]) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    before = os.sched_getaffinity(0)
+    record = start(cpus=(cpu,))
+    assert [os.sched_getaffinity(pid) for pid in record.processes] == [{cpu}, {cpu}]
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(InputError, match=r"cpus=\[4000\]"):
+        start(name="other", cpus=(4000,))
+
+
 def test_what_was_checkpointed_is_there_again_after_a_restart(start: Callable[..., DatabaseAddressRecord]) -> None:
     settings = {"save": "3600 1"}
     record = start(settings=settings, supervise=False)
