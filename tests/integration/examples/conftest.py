@@ -20,7 +20,7 @@ Drive = Callable[..., str]
 def drive(tmp_path: Path) -> Drive:
     """Runs a driver in a copy of its folder and returns what it printed; fails with the driver's own words."""
 
-    def run(driver: str, timeout: float = 240) -> str:
+    def run(driver: str, *arguments: str, runner: tuple[str, ...] = (), timeout: float = 240) -> str:
         folder, name = driver.split("/")
         copied = tmp_path / folder
         shutil.copytree(EXAMPLES / folder, copied)
@@ -29,8 +29,10 @@ def drive(tmp_path: Path) -> Drive:
             for name, value in os.environ.items()
             if not name.startswith(("TASKENSEMBLE_BROKER", "TASKENSEMBLE_STORE", "SSDB"))
         }
+        # As in an activated environment: a driver may say `python`.
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         done = subprocess.run(
-            [sys.executable, name],
+            [sys.executable, *runner, name, *arguments],
             cwd=copied,
             env=environment,
             capture_output=True,

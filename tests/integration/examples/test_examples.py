@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,16 @@ def test_members_call_a_keras_network(drive: Callable[..., str]) -> None:
     off = [float(error) for error in re.findall(r"blobs_\d: ([\d.]+) blobs off", drive("keras_cnn/driver.py"))]
     assert len(off) == 4
     assert max(off) < 1.0
+
+
+def test_a_driver_written_for_smartsim_runs_unchanged(drive: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    printed = drive("from_smartsim/driver.py", str(port), runner=("-m", "taskensemble.cli.main", "run", "--smartsim"))
+    assert printed.count("SmartSimStatus.STATUS_COMPLETED") == 3
+    assert "Database" in printed
 
 
 def test_optuna_is_asked_for_members_and_told_their_results(drive: Callable[..., str]) -> None:
