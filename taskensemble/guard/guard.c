@@ -1,8 +1,9 @@
 /* te-guard: the small process that starts programs and makes sure that they end.
  *
  *   te-guard tie <pid> [--grace <seconds>] -- program arguments…
- *       Runs one program. When process <pid> ends, or the guard gets SIGTERM, the program's whole tree gets SIGTERM, after
- *       the grace period SIGKILL. Exits with the program's status.
+ *       Runs one program. When process <pid> ends, or the guard gets SIGTERM, the program gets SIGTERM, so that it can end
+ *       its own in order; what it leaves behind gets it then; after the grace period the whole tree gets SIGKILL. Exits
+ *       with the program's status.
  *   te-guard serve <fd> [-- epitaph arguments…]
  *       Runs members for the worker at the other end of the socket <fd>. When the worker dies, everything is ended and the
  *       epitaph is executed, which tells the record store. Frames are described at `serve_frame`.
@@ -61,7 +62,8 @@ struct member {
     pid_t pid;           /* the leader; its session and process group have the same number */
     bool ended;          /* the leader has been reaped */
     bool warned, killed; /* SIGUSR1, SIGKILL have been sent */
-    bool ending;         /* SIGTERM has been sent to the tree */
+    bool ending;         /* SIGTERM has been sent to the tree, or to the leader */
+    bool leader_first;   /* the leader ends what it has started; the rest of the tree is asked once it is gone */
     int status;
     enum why why;
     double started, stopped, walltime, warn_before, grace, asked_at, kill_at;
@@ -309,6 +311,12 @@ static void end_member(struct member *m, enum why why, double grace) {
         m->ending = true;
         if (!m->ended) m->why = why;
         m->kill_at = kill_at;
+        if (m->leader_first && !m->ended) {
+            m->asked_at = 0;
+            kill(m->pid, SIGTERM);
+            kill(m->pid, SIGCONT);
+            return;
+        }
         m->asked_at = now();
         signal_tree(m, SIGTERM, 0);
         signal_tree(m, SIGCONT, 0); /* a stopped process cannot act on SIGTERM */
@@ -829,6 +837,7 @@ static int tie(pid_t pid, double grace, char **argv) {
     enum stage stage;
     m->started = now();
     m->grace = grace;
+    m->leader_first = true;
     m->pid = start(&s, &failure, &stage);
     if (m->pid < 0) {
         fprintf(stderr, "te-guard: %s cannot be started: %s\n", argv[0], strerror(failure));
