@@ -706,7 +706,7 @@ class Experiment:
         return adaptive
 
     def attach_database(self, url: str, identifier: str = "orchestrator") -> Database:
-        """Use a database that somebody else runs: one with the AI module of taskensemble, or a RedisAI server. It is never stopped.
+        """Use a database that somebody else runs, with our AI module or RedisAI's. It is never stopped.
 
         Arguments:
             url: `redis://[[user]:password@]host:port`, `host:port`, or `unix://path`; of a cluster, any shard

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NOTES = 10
 """Failed members that a wait names one by one; a run with more is told in numbers."""
+LONELY = 3.0
+"""Seconds that a run may wait for its setup before somebody is told that there is no worker."""
 BEAT = 0.5
 """Seconds that a wait blocks at most before it looks at the counters again."""
 
@@ -166,6 +168,8 @@ class RunHandle:
         store = self._control.store
         deadline = None if timeout is None else time.monotonic() + timeout
         noted: set[int] = set()
+        begun = time.monotonic()
+        lonely = False
         with progress:
             while True:
                 status = self.status()
@@ -181,6 +185,16 @@ class RunHandle:
                         f"{status.queued} members wait and {status.running} run."
                     )
                 self._control.check()
+                if (
+                    not lonely
+                    and status.state is State.NEW
+                    and time.monotonic() - begun > LONELY
+                    and not store.workers()
+                ):
+                    lonely = True
+                    progress.note(
+                        f"{self.run_id} waits for a worker: none is registered. Start one with `taskensemble worker`."
+                    )
                 for event in store.watch(self.run_id, after=self._cursor, timeout=left):
                     self._cursor = event.id
                     if event.kind == "assets" and until_assets:

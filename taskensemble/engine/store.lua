@@ -90,7 +90,12 @@ local function end_run(state)
     local entities = tonumber(call('HGET', RUN, 'entities'))
     for entity = 0, entities - 1 do call('PEXPIRE', entity_key(entity), keep) end
     local assets = call('HGET', RUN, 'assets')
-    if assets then for _, digest in ipairs(cjson.decode(assets)) do call('UNLINK', P .. 'asset:' .. digest) end end
+    if assets then
+        for _, digest in ipairs(cjson.decode(assets)) do
+            -- What has not completed may be resumed, and needs them again.
+            if state == 'c' then call('UNLINK', P .. 'asset:' .. digest) else call('PEXPIRE', P .. 'asset:' .. digest, keep) end
+        end
+    end
 end
 
 local close_entity

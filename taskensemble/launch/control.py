@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ class ControlPlane:
         self._slots: int | None = None
         self._allocation = False
         self._jobs: BatchJobs | None = None
+        if own and server is not None:
+            self._keep(server)
 
     @property
     def is_open(self) -> bool:
@@ -151,12 +154,33 @@ class ControlPlane:
             self._store.close()
             self._store = None
         if self.is_own and self._server is not None:
-            embedded.stop(self._server)
-            self._server = None
+            server, self._server = self._server, None
+            embedded.stop(server)
 
     def _serve(self) -> None:
         self._server = embedded.start(self.folder, bind=self._bind)
         self.broker_url = self.store_url = self._server.url
+        self._keep(self._server)
+
+    def _keep(self, server: embedded.EmbeddedServer) -> None:
+        """Look after the server: one that dies comes back from its append-only file at its old address."""
+        threading.Thread(target=self._replace, args=(server,), name="taskensemble-control-plane", daemon=True).start()
+
+    def _replace(self, server: embedded.EmbeddedServer) -> None:
+        while True:
+            begun = time.monotonic()
+            embedded.wait(server)
+            if self._server is not server:
+                return
+            if time.monotonic() - begun < SOON:
+                logger.error("The embedded control plane of %s does not stay alive; its log is beside it.", self.folder)
+                return
+            logger.warning("The embedded control plane of %s has died and is brought back.", self.folder)
+            try:
+                self._server = server = embedded.start(self.folder, bind=self._bind)
+            except ControlPlaneError as error:
+                logger.error("%s", error)
+                return
 
     @property
     def _bind(self) -> str:
@@ -179,7 +203,7 @@ def given(broker: str | None = None, store: str | None = None, folder: Path | No
     store_url = store or os.environ.get("TASKENSEMBLE_STORE_URL")
     if not is_redis(broker_url) and urlsplit(broker_url).scheme not in AMQP_SCHEMES:
         raise InputError(
-            f"broker={without_password(broker_url)!r} is not a URL of a broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."
+            f"broker={without_password(broker_url)!r} is no broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."
         )
     if not store_url:
         if not is_redis(broker_url):
@@ -190,7 +214,7 @@ def given(broker: str | None = None, store: str | None = None, folder: Path | No
         store_url = broker_url
     if not is_redis(store_url):
         raise InputError(
-            f"store={without_password(store_url)!r} is not a URL of a Redis or Valkey server: use redis://, valkey:// or rediss://."
+            f"store={without_password(store_url)!r} is no Redis or Valkey server: use redis://, valkey:// or rediss://."
         )
     return ControlPlane(broker_url=broker_url, store_url=store_url, folder=(folder or Path.cwd()))
 

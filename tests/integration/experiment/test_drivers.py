@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taskensemble import Experiment, Status
+from taskensemble.launch import embedded
 from tests.integration.experiment.drivers import Driver, eventually
 
 Start = Callable[..., Driver]
@@ -36,6 +37,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(driver: Start, tmp_pat
     killed.signal(signal.SIGKILL)
     killed.wait()
     eventually(lambda: not killed.left(), timeout=30, what="the end of every process")
+    assert embedded.attach(tmp_path / "exp") is None
 
 
 def test_a_driver_that_ends_normally_says_so_and_waits_for_its_members(driver: Start, tmp_path: Path) -> None:
@@ -139,8 +141,8 @@ def test_another_process_stops_a_run_of_a_living_driver(driver: Start) -> None:
 
 def test_a_run_of_a_driver_that_was_killed_goes_on_where_it_is_reconnected(driver: Start, tmp_path: Path) -> None:
     killed = driver(
-        BEGIN
-        + "run = exp.start(ensemble('echo $TASKENSEMBLE_MEMBER >> ../../../ran; test -e ../../../go || sleep 600', 6), block=False)\n"
+        BEGIN + "command = 'echo $TASKENSEMBLE_MEMBER >> ../../../ran; test -e ../../../go || sleep 600'\n"
+        "run = exp.start(ensemble(command, 6), block=False)\n"
         "print(f'run={run.run_id}', flush=True)\nrun.wait()\n"
     )
     killed.says("run=")
@@ -193,6 +195,24 @@ def test_the_worker_that_dies_is_replaced_and_its_members_run_again(driver: Star
             os.kill(int(line.split()[0]), signal.SIGKILL)
     assert living.wait(120) == 0
     assert "completed 2" in living.output
+
+
+def test_a_control_plane_that_dies_comes_back_and_loses_no_run(driver: Start, tmp_path: Path) -> None:
+    living = driver(
+        BEGIN + "ens = ensemble('touch here; while ! test -e ../../../go; do sleep 0.05; done', 6)\n"
+        "run = exp.start(ens, block=False)\nprint(f'run={run.run_id}', flush=True)\n"
+        "print('completed', run.wait().completed, flush=True)\n"
+    )
+    living.says("run=")
+    eventually(lambda: len(list(tmp_path.glob("exp/ens/*/here"))) == 2, what="two members")
+    eventually(lambda: _age(living) > 4, what="an age at which a control plane is replaced")
+    # The server writes its title over its environment: it is found below its guard.
+    (guard,) = (int(line.split()[0]) for line in living.left() if "te-guard tie" in line and "valkey-server" in line)
+    os.kill(int(Path(f"/proc/{guard}/task/{guard}/children").read_text()), signal.SIGKILL)
+    living.says("is brought back")
+    (tmp_path / "go").touch()
+    assert living.wait(120) == 0
+    assert "completed 6" in living.output
 
 
 def test_two_drivers_of_one_folder_do_not_share_an_embedded_control_plane(driver: Start) -> None:

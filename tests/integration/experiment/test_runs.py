@@ -92,7 +92,8 @@ def test_a_second_start_is_a_new_run_and_the_history_is_kept(exp: Experiment) ->
 
 
 def test_stop_during_a_run_ends_every_process_within_the_grace_period(exp: Experiment, tmp_path: Path) -> None:
-    command = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $! > child; echo $$ > pid; while :; do sleep 1; done"
+    forever = "trap '' TERM; while :; do sleep 1; done"
+    command = f"({forever}) & echo $! > child; echo $$ > pid; {forever}"
     ensemble = exp.create_ensemble("stubborn", replicas=4, run_settings=shell(exp, command), grace=1)
     exp.start(ensemble, block=False)
     folder = Path(exp.exp_path) / "stubborn"
