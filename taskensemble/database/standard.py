@@ -42,6 +42,7 @@ class DatabaseOptions:
         socket_permissions: of that socket.
         shards: servers; three and more make a cluster.
         settings: configuration as in valkey.conf: maxmemory, save, …
+        module_arguments: of the AI module, such as ("MODEL_EXECUTION_TIMEOUT", "5000").
         restricted: limit by ACL what clients without a password may do.
         cpus: CPUs that the servers and their workers may use; empty: any.
         owner: pid of the process that it ends with, however that ends; None: this process; 0: none.
@@ -61,6 +62,7 @@ class DatabaseOptions:
     socket_permissions: int = 0o755
     shards: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    module_arguments: tuple[str, ...] = ()
     restricted: bool = False
     cpus: tuple[int, ...] = ()
     owner: int | None = None
@@ -143,6 +145,7 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
                 unix_socket=options.unix_socket,
                 socket_permissions=options.socket_permissions,
                 settings=options.settings,
+                module_arguments=_module_arguments(options),
                 cluster=clustered,
                 secret=secret,
                 cpus=options.cpus,
@@ -150,6 +153,18 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
             )
         )
     return servers
+
+
+def _module_arguments(options: DatabaseOptions) -> tuple[str, ...]:
+    """The module's arguments; the threads are told to the workers, and here only for those who read the server's INFO."""
+    told: list[str] = []
+    if options.workers_per_device > 1:
+        told += ["THREADS_PER_QUEUE", str(options.workers_per_device)]
+    if options.intra_op_threads:
+        told += ["INTRA_OP_PARALLELISM", str(options.intra_op_threads)]
+    if options.inter_op_threads:
+        told += ["INTER_OP_PARALLELISM", str(options.inter_op_threads)]
+    return (*told, *options.module_arguments)
 
 
 def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) -> tuple[subprocess.Popen[bytes], int]:

@@ -1,4 +1,4 @@
-"""`python -m workers.inference worker|supervisor …`: the processes beside an AI database."""
+"""`python -m workers.inference [worker|supervisor] …`: the processes beside an AI database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _POLL = 200
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a worker or a supervisor; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0].startswith("--") and given[0] != "--help":
+        # Started by hand, it is a worker that is wanted: supervisors come with their databases.
+        given = ["worker", *given]
+    options = _parser().parse_args(given)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

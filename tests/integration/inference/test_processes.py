@@ -155,7 +155,7 @@ def test_a_worker_over_tcp_serves_a_database_without_a_supervisor(start: Callabl
     server = start(port=port, supervise=False)
     with pytest.raises(redis.ResponseError, match="Could not load backend"):
         server("AI.SCRIPTSET", "s", "CPU", "SOURCE", IDENTITY)
-    command = [sys.executable, "-m", "workers.inference", "worker", "--db", f"127.0.0.1:{port}", "--backend", "TORCH"]
+    command = [sys.executable, "-m", "workers.inference", "--db", f"127.0.0.1:{port}", "--backend", "TORCH"]
     worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         eventually(server.workers)
@@ -234,3 +234,57 @@ def test_nothing_is_left_in_shared_memory_or_descriptors_when_workers_die(start:
         run(server)
     assert (descriptors(), len(segments())) == before
     assert not [name for name in os.listdir("/dev/shm") if "taskensemble" in name]
+
+
+def test_on_a_restricted_server_workers_serve_and_scripts_may_no_more_than_members(start: Callable[..., Any]) -> None:
+    server = start(restricted=True)
+    source = (
+        "def f(x):\n    redis.execute('SET', 'k', '1')\n    return x\n"
+        "def g(x):\n    redis.execute('FLUSHALL')\n    return x\n"
+    )
+    server("AI.SCRIPTSET", "s", "CPU", "SOURCE", source)
+    server.put("x", np.ones(2, np.float32))
+    server("AI.SCRIPTRUN", "s", "f", "INPUTS", "x", "OUTPUTS", "y")
+    assert server("GET", "k") == b"1"
+    with pytest.raises(redis.ResponseError, match="no permissions to run the 'flushall' command"):
+        server("AI.SCRIPTRUN", "s", "g", "INPUTS", "x", "OUTPUTS", "y")
+    assert server("GET", "k") == b"1"
+
+
+def test_an_onnx_run_past_the_limit_is_ended(start: Callable[..., Any]) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    # A loop of 2^40 rounds: it ends when onnxruntime is told to, or never.
+    helper, kind = onnx.helper, onnx.TensorProto
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Add", ["carried", "carried"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", kind.INT64, []),
+            helper.make_tensor_value_info("go_on", kind.BOOL, []),
+            helper.make_tensor_value_info("carried", kind.FLOAT, [2]),
+        ],
+        [
+            helper.make_tensor_value_info("still", kind.BOOL, []),
+            helper.make_tensor_value_info("next", kind.FLOAT, [2]),
+        ],
+    )
+    rounds = helper.make_tensor("rounds", kind.INT64, [], [2**40])
+    always = helper.make_tensor("always", kind.BOOL, [], [True])
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "always", "x"], ["y"], body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", kind.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", kind.FLOAT, [2])],
+        [rounds, always],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    server = start(module_arguments=("MODEL_EXECUTION_TIMEOUT", "1000"))
+    server("AI.MODELSTORE", "endless", "ONNX", "CPU", "BLOB", model.SerializeToString())
+    server.put("x", np.ones(2, np.float32))
+    with pytest.raises(redis.ResponseError, match="Exiting due to terminate flag being set to true"):
+        server("AI.MODELEXECUTE", "endless", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+    assert server.workers()[0]["units"] > 0
