@@ -49,9 +49,12 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Ce
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_prefetch_count_reduction=False,
         worker_disable_rate_limits=True,
+        worker_prefetch_multiplier=4,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=4.0,
-        broker_transport_options={"socket_connect_timeout": 4.0, "socket_keepalive": True},
+        broker_transport_options={"socket_connect_timeout": 4.0, "socket_keepalive": True}
+        if urls.is_redis(broker_url)
+        else {},
         event_queue_expires=60,
         result_backend="taskensemble.engine.backend:RecordBackend",
     )

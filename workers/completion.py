@@ -21,5 +21,5 @@ def retire(store: Store, publisher: messages.Publisher, run_id: str) -> None:
     """Takes an ended run off the lists of what is active, and its queues with what waits in them."""
     names = [queue.name for queue in messages.run_queues(store.run(run_id))]
     store.drop_queues(names)
-    publisher.delete_queues(names)
-    store.retire(run_id)
+    if publisher.delete_queues(names):
+        store.retire(run_id)  # else the reaper comes back to it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -26,14 +28,18 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.members: Members = self.app.members
-        self.members.on_queues = self._follow_queues
-        self.members.on_room = self._offer_room
+        self.members.on_queues = self._guarded(self._follow_queues)
+        self.members.on_room = self._guarded(self._offer_room)
         Channel.plan = staticmethod(self.members.plan)
         self._flush_planned = False
+        self._paused: set[str] = set()
+        if not urls.is_redis(self.conninfo.as_uri()):
+            self.members.on_surplus = self._guarded(self._give_back)
 
     def on_ready(self) -> None:
         """The consumer is connected."""
         super().on_ready()
+        self._paused.clear()
         self._follow_queues()
         self.members.read_queues()
 
@@ -42,7 +48,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         pause = 0.1
         while True:
             try:
-                conn.connect()
+                conn.ensure_connection(
+                    max_retries=1, interval_start=0, interval_step=0, interval_max=0, reraise_as_library_errors=False
+                )
                 return conn
             except conn.connection_errors as error:
                 logger.warning("The broker %s cannot be reached: %s", urls.without_password(conn.as_uri()), error)
@@ -70,13 +78,28 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         p(*args, **kwargs)
         return p
 
+    def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Members come first: a broker that goes away in a callback of theirs is noticed by Celery's loop, not by them."""
+
+        def call(*args: Any) -> None:
+            with suppress(*self.connection_errors, *self.channel_errors):
+                function(*args)
+
+        return call
+
+    @property
+    def _can_read(self) -> bool:
+        """Whether the broker is there, as far as the consumer knows."""
+        return bool(self.connection and self.task_consumer)
+
     def _follow_queues(self) -> None:
         """Subscribes to the queues of runs that have begun, leaves those of runs that have ended."""
-        if not self.task_consumer:
+        if not self._can_read:
             return
         wanted = set(self.members.queues)
         known = {queue for queue in self.app.amqp.queues.consume_from if queue.startswith("te.run.")}
         for name in known - wanted:
+            self._paused.discard(name)
             self.cancel_task_queue(name)
             self.app.amqp.queues.pop(name, None)
         for name in wanted - known:
@@ -87,7 +110,24 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
 
     def _offer_room(self) -> None:
         """Ends a wait for messages that leaves out queues whose members would find room now."""
-        if self.task_consumer and isinstance(channel := self.task_consumer.channel, Channel):
-            wanted = self.members.wanted()
+        if not self._can_read:
+            return
+        channel, wanted = self.task_consumer.channel, self.members.wanted()
+        if isinstance(channel, Channel):
             if wanted and channel.waits_for(wanted):
                 channel.unblock()
+            return
+        for name in self._paused & set(wanted):
+            self._paused.discard(name)
+            self.task_consumer.add_queue(self.app.amqp.queues[name])
+            self.task_consumer.consume()
+
+    def _give_back(self, name: str, requests: list[Any]) -> None:
+        """RabbitMQ delivers unasked: what finds no slot goes back for others, and its queue is left until there is room."""
+        if not self._can_read:
+            return  # the broker delivers them again itself
+        if name not in self._paused and self.task_consumer.consuming_from(name):
+            self._paused.add(name)
+            self.task_consumer.cancel_by_queue(name)
+        for request in requests:
+            request.reject(requeue=True)

@@ -95,6 +95,8 @@ class Members:
         """Set by the consumer: the queues to read have changed."""
         self.on_room: Callable[[], None] = lambda: None
         """Set by the consumer: there is room for messages that were left out of the wait."""
+        self.on_surplus: Callable[[str, list[Any]], None] | None = None
+        """Set by the consumer of a broker that delivers unasked: takes messages back that find no room here."""
         self.queues: dict[str, QueueRecord] = {}
         self._publisher = messages.Publisher(broker_url)
         self._same_server = urls.is_redis(broker_url) and urls.redis_url(broker_url) == urls.redis_url(store_url)
@@ -236,8 +238,12 @@ class Members:
                     break
                 attempt = self._attempt(requests.popleft(), queue, slot)
                 claims.setdefault(attempt.run_id, []).append(attempt)
-        for queue in [queue for queue, requests in self._waiting.items() if not requests]:
-            del self._waiting[queue]
+        for queue, requests in list(self._waiting.items()):
+            if requests and self.on_surplus is not None and self._durations.get(queue, _SHORT) >= _SHORT:
+                self.on_surplus(queue, list(requests))
+                requests.clear()
+            if not requests:
+                del self._waiting[queue]
         for run_id, attempts in claims.items():
             arguments: list[Any] = [SCHEMA, self.worker.name, self._host]
             for attempt in attempts:
@@ -436,7 +442,6 @@ class Members:
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Gives the slot back and tells the store how the attempt ended."""
-        self._drop(attempt)
         cpus = ",".join(map(str, attempt.slot.cpus))
         code = "" if outcome.returncode is None else outcome.returncode
         delay = "" if outcome.retry_delay is None else outcome.retry_delay
@@ -445,6 +450,7 @@ class Members:
             attempt.pid, cpus,
         )  # fmt: skip
         self.link.call(attempt.run_id, "finish", arguments, partial(self._on_finished, attempt, outcome))
+        self._drop(attempt)
 
     def _on_finished(self, attempt: Attempt, outcome: Outcome, answer: Any) -> None:
         word = answer[0].decode() if isinstance(answer, list) else "stale"

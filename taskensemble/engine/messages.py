@@ -181,17 +181,35 @@ class Publisher:
         """Publishes messages that are JSON already."""
         self._write({queue: texts})
 
-    def delete_queues(self, names: Iterable[str]) -> None:
-        """Deletes queues with all that waits in them."""
+    def delete_queues(self, names: Iterable[str]) -> bool:
+        """Deletes queues with all that waits in them. False: RabbitMQ keeps some, empty, because workers still read them."""
+        listed = list(names)
         if self._redis is not None:
-            gone = list(names)
-            if gone:
-                self._redis.unlink(*gone)
-            return
-        channel = self._connection().default_channel
-        for name in names:
-            channel.queue_delete(name)
+            if listed:
+                self._redis.unlink(*listed)
+            return True
+        import amqp
+
+        gone = True
+        for name in listed:
             self._declared.discard(name)
+            for attempt in (self._purge, self._remove):
+                try:
+                    attempt(name)
+                except amqp.NotFound:
+                    break
+                except amqp.PreconditionFailed:
+                    gone = False
+        return gone
+
+    def _purge(self, name: str) -> None:
+        with self._connection().channel() as channel:
+            channel.queue_purge(name)
+
+    def _remove(self, name: str) -> None:
+        # A queue that is deleted under a consumer would cost its worker the connection.
+        with self._connection().channel() as channel:
+            channel.queue_delete(name, if_unused=True)
 
     def length(self, queue: str) -> int:
         """How many messages wait in a queue."""
