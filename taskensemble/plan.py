@@ -85,7 +85,7 @@ class PlannedMembers:
                     own = entity.path if entity.path_given else None
                     yield _member(entity, next(index), number, planned.templates[0], own)
                 elif isinstance(slot, int):
-                    yield _generated_member(entity, slot, position, next(index), number, planned.templates[-1])
+                    yield _generated_member(entity, slot, next(index), number, planned.templates[-1])
                 else:
                     own = slot.path if slot.path != os.path.join(entity.path, slot.name) else None
                     yield _member(slot, next(index), number, planned.templates[position], own)
@@ -252,9 +252,7 @@ def _member(model: Model, index: int, entity: int, template: int, path: str | No
     )
 
 
-def _generated_member(
-    ensemble: Ensemble, slot: int, position: int, index: int, entity: int, template: int
-) -> MemberRecord:
+def _generated_member(ensemble: Ensemble, slot: int, index: int, entity: int, template: int) -> MemberRecord:
     """A member that nobody touched: what `_member` gives for it, without making the model."""
     name = f"{ensemble.name}_{slot}"
     params = ensemble.member_params(slot)
@@ -266,7 +264,7 @@ def _generated_member(
         name=name,
         params=params,
         args=ensemble.argument_tokens(params),
-        path=os.path.abspath(ensemble.member_path(position, name)) if ensemble.shard else None,
+        path=os.path.abspath(ensemble.member_path(slot, name)) if ensemble.shard else None,
     )
 
 

@@ -74,6 +74,10 @@ class Members(MutableSequence[Model]):
         """The members that were made, and the numbers of those that were not."""
         return iter(self._slots)
 
+    def slot(self, index: int) -> Model | int:
+        """The member at `index`, or its number if it was not made."""
+        return self._slots[index]
+
     def made(self) -> Iterator[Model]:
         """The members that were made or added."""
         return (slot for slot in self._slots if isinstance(slot, Model))
@@ -272,7 +276,7 @@ class Ensemble(Entity):
         """
         if not isinstance(model, Model):
             raise InputTypeError(f"model: Argument to add_model was of type {type(model)}, not Model")
-        if self._has(model.name):
+        if self._position(model.name) is not None:
             raise EntityExistsError(f"Model {model.name} already exists in ensemble {self.name}")
         for ml_model in self._ml_models:
             check_new_asset(ml_model, model.db_models)
@@ -285,8 +289,17 @@ class Ensemble(Entity):
         self._members.append(model)
         model.place(self.member_path(len(self._members) - 1, model.name))
 
-    def _has(self, name: str) -> bool:
-        return any(self._name(slot) == name for slot in self._members.slots())
+    def _position(self, name: str) -> int | None:
+        """Where the member of that name is; None: nowhere."""
+        stem, _, digits = name.rpartition("_")
+        # The number of the generated member of that name, which is its position too unless members were taken out.
+        number = int(digits) if stem == self.name and digits.isdecimal() and str(int(digits)) == digits else -1
+        if 0 <= number < len(self) and self._members.slot(number) == number:
+            return number
+        for position, slot in enumerate(self._members.slots()):
+            if slot == number if isinstance(slot, int) else slot.name == name:
+                return position
+        return None
 
     def _name(self, slot: Model | int) -> str:
         return f"{self.name}_{slot}" if isinstance(slot, int) else slot.name
@@ -301,13 +314,13 @@ class Ensemble(Entity):
         """A member by its name, or by its position."""
         if isinstance(key, int):
             return self._members[key]
-        for position, slot in enumerate(self._members.slots()):
-            if self._name(slot) == key:
-                return self._members[position]
-        raise KeyError(f"no member {key!r} in ensemble {self.name!r} of {len(self)} members")
+        position = self._position(key)
+        if position is None:
+            raise KeyError(f"no member {key!r} in ensemble {self.name!r} of {len(self)} members")
+        return self._members[position]
 
     def __contains__(self, member: object) -> bool:
-        return self._has(member.name if isinstance(member, Model) else str(member))
+        return self._position(member.name if isinstance(member, Model) else str(member)) is not None
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -291,6 +291,23 @@ def test_a_database_is_no_model(settings):
         Ensemble("e", None, batch_settings=batch()).add_model(Database())
 
 
+def test_members_are_found_by_name_after_others_were_taken_out_or_renamed(settings):
+    ensemble = Ensemble("e", None, run_settings=settings, replicas=5)
+    del ensemble.entities[1]
+    assert ensemble["e_4"].name == "e_4"
+    ensemble[0].name = "first"
+    assert ensemble["first"] is ensemble[0]
+    for absent in ("e_0", "e_1", "e_04", "e_-1", "e_", "f_2", ""):
+        assert absent not in ensemble
+
+
+def test_members_of_a_large_ensemble_are_found_by_name_at_once():
+    ensemble = Ensemble("e", {"a": list(range(100_000))}, run_settings=RunSettings(sys.executable))
+    begun = time.monotonic()
+    assert all(ensemble[f"e_{number}"].params["a"] == str(number) for number in range(0, 100_000, 50))
+    assert time.monotonic() - begun < 3
+
+
 def test_a_large_ensemble_costs_little_until_its_members_are_looked_at():
     settings = RunSettings(sys.executable)
     begun = time.monotonic()
