@@ -24,7 +24,7 @@ network = keras.Sequential(
     ]
 )
 network.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
-network.fit(*pictures(512, seed=0), epochs=30, batch_size=64, verbose=0)
+network.fit(*pictures(512, seed=0), epochs=15, batch_size=64, verbose=0)
 model, inputs, outputs = serialize_model(network)
 # --8<-- [end:serialise]
 

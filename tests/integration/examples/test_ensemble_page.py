@@ -57,6 +57,19 @@ def test_members_that_write_the_same_names_are_kept_apart(drive: Callable[..., s
     assert drive("ensemble/collisions.py").splitlines()[-1] == "{'producer_0': 0.0, 'producer_1': 1.0}"
 
 
+def test_a_database_beside_each_member_answers_on_a_socket(drive: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    assert drive("ensemble/colocated.py").count("Completed {'average': 2.0, 'socket': True}") == 2
+
+
+def test_a_member_tells_two_databases_apart(drive: Callable[..., str]) -> None:
+    assert drive("ensemble/databases.py").splitlines()[-1] == "{'fields': True, 'models': False}"
+
+
+def test_a_run_is_found_again_by_its_id(drive: Callable[..., str]) -> None:
+    assert drive("ensemble/reconnect.py").splitlines()[-1] == "Completed ['Completed', 'Completed']"
+
+
 def test_a_started_ensemble_has_results_a_status_and_a_summary(drive: Callable[..., str]) -> None:
     printed = drive("ensemble/start.py")
     assert "plate_0 Completed 0 95 4750.0" in printed
