@@ -8,7 +8,7 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,8 @@ class MLModel(Asset):
         min_batch_size: int = 0,
         min_batch_timeout: int = 0,
         tag: str = "",
-        inputs: str | list[str] | None = None,
-        outputs: str | list[str] | None = None,
+        inputs: str | Sequence[str] | None = None,
+        outputs: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(name, model_file, device, devices_per_node, first_device)
         self.backend = _check_backend(backend)
@@ -305,7 +305,7 @@ def _model_bytes(model: object) -> bytes | None:
     return bytes(model) or None
 
 
-def _node_names(argument: str, names: str | list[str] | None) -> list[str]:
+def _node_names(argument: str, names: str | Sequence[str] | None) -> list[str]:
     if names is None:
         return []
     listed = [names] if isinstance(names, str) else names

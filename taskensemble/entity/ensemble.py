@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from taskensemble.entity.assets import Asset, MLModel, Script
 from taskensemble.entity.entity import Entity
-from taskensemble.entity.files import AttachedFiles
+from taskensemble.entity.files import AttachedFiles, Paths
 from taskensemble.entity.model import (
     DEFAULT_SOCKET,
     Model,
@@ -123,7 +123,7 @@ class Ensemble(Entity):
         name: str,
         params: Mapping[str, Any] | str | Sequence[str] | None,
         path: str | os.PathLike[str] | None = None,
-        params_as_args: str | list[str] | Mapping[str, Any] | None = None,
+        params_as_args: str | Sequence[str] | Mapping[str, Any] | None = None,
         batch_settings: BatchSettings | None = None,
         run_settings: RunSettings | None = None,
         perm_strat: str | Strategy = "all_perm",
@@ -394,9 +394,9 @@ class Ensemble(Entity):
 
     def attach_generator_files(
         self,
-        to_copy: str | list[str] | None = None,
-        to_symlink: str | list[str] | None = None,
-        to_configure: str | list[str] | None = None,
+        to_copy: Paths = None,
+        to_symlink: Paths = None,
+        to_configure: Paths = None,
         *,
         tag: str = ";",
         allow_unknown_tags: bool = False,
@@ -414,11 +414,11 @@ class Ensemble(Entity):
 
     def attach_generator_file(
         self,
-        to_copy: Any = None,
-        to_symlink: Any = None,
-        to_config: Any = None,
+        to_copy: Paths = None,
+        to_symlink: Paths = None,
+        to_config: Paths = None,
         *,
-        to_configure: Any = None,
+        to_configure: Paths = None,
         **options: Any,
     ) -> None:
         """`attach_generator_files` under its singular name, with `to_config` for `to_configure`."""
@@ -466,8 +466,8 @@ class Ensemble(Entity):
         min_batch_size: int = 0,
         min_batch_timeout: int = 0,
         tag: str = "",
-        inputs: str | list[str] | None = None,
-        outputs: str | list[str] | None = None,
+        inputs: str | Sequence[str] | None = None,
+        outputs: str | Sequence[str] | None = None,
     ) -> None:
         """Have an ML model in the database before any member starts. The arguments are those of `MLModel`.
 
@@ -540,7 +540,7 @@ class Ensemble(Entity):
         """Run a database beside every member that is there: see `Model.colocate_db_tcp`."""
         self.colocate_db_tcp(*args, **kwargs)
 
-    def colocate_db_tcp(self, port: int = 6379, ifname: str | list[str] = "lo", **options: Any) -> None:
+    def colocate_db_tcp(self, port: int = 6379, ifname: str | Sequence[str] = "lo", **options: Any) -> None:
         """Run a database beside every member that is there, reached over TCP: see `Model.colocate_db_tcp`."""
         for model in self._each():
             model.colocate_db_tcp(port, ifname, **options)

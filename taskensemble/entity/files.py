@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from taskensemble.errors import InputError, InputTypeError
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+"""A path or several, as a user gives them."""
+
 RECORDS = ("taskensemble_params.txt", "smartsim_params.txt")
 """The names of the parameter record, which generation writes itself."""
 

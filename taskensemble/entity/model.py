@@ -6,13 +6,13 @@ import copy
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskensemble.entity.assets import Asset, MLModel, Script, function_source
 from taskensemble.entity.colocated import ColocatedDatabase
 from taskensemble.entity.entity import Entity, check_dependencies
-from taskensemble.entity.files import AttachedFiles
+from taskensemble.entity.files import AttachedFiles, Paths
 from taskensemble.entity.parameters import argument_tokens, check_names, model_values
 from taskensemble.entity.policy import Policy, Resources
 from taskensemble.errors import EntityExistsError, InputError, InputTypeError, UnsupportedError
@@ -49,7 +49,7 @@ class Model(Entity):
         params: Mapping[str, Any] | None,
         run_settings: RunSettings | None,
         path: str | os.PathLike[str] | None = None,
-        params_as_args: str | list[str] | None = None,
+        params_as_args: str | Sequence[str] | None = None,
         batch_settings: BatchSettings | None = None,
         *,
         resources: Resources | Mapping[str, Any] | None = None,
@@ -164,9 +164,9 @@ class Model(Entity):
 
     def attach_generator_files(
         self,
-        to_copy: str | list[str] | None = None,
-        to_symlink: str | list[str] | None = None,
-        to_configure: str | list[str] | None = None,
+        to_copy: Paths = None,
+        to_symlink: Paths = None,
+        to_configure: Paths = None,
         *,
         tag: str = ";",
         allow_unknown_tags: bool = False,
@@ -188,11 +188,11 @@ class Model(Entity):
 
     def attach_generator_file(
         self,
-        to_copy: Any = None,
-        to_symlink: Any = None,
-        to_config: Any = None,
+        to_copy: Paths = None,
+        to_symlink: Paths = None,
+        to_config: Paths = None,
         *,
-        to_configure: Any = None,
+        to_configure: Paths = None,
         **options: Any,
     ) -> None:
         """`attach_generator_files` under its singular name, with `to_config` for `to_configure`."""
@@ -232,8 +232,8 @@ class Model(Entity):
         min_batch_size: int = 0,
         min_batch_timeout: int = 0,
         tag: str = "",
-        inputs: str | list[str] | None = None,
-        outputs: str | list[str] | None = None,
+        inputs: str | Sequence[str] | None = None,
+        outputs: str | Sequence[str] | None = None,
     ) -> None:
         """Have an ML model in the database before this model's program starts. The arguments are those of `MLModel`.
 
@@ -306,7 +306,7 @@ class Model(Entity):
     def colocate_db_tcp(
         self,
         port: int = 6379,
-        ifname: str | list[str] = "lo",
+        ifname: str | Sequence[str] = "lo",
         db_cpus: int = 1,
         custom_pinning: Iterable[int | Iterable[int]] | None = None,
         debug: bool = False,
