@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskensemble.engine.allocation import from_environment
 from taskensemble.engine.records import DatabaseAddressRecord, State
-from taskensemble.errors import DatabaseError, DatabaseIdentifierError, RunNotFoundError
+from taskensemble.errors import DatabaseError, DatabaseIdentifierError, RunNotFoundError, TaskensembleError
 
 if TYPE_CHECKING:
+    from taskensemble.database import DatabaseOptions
     from taskensemble.entity import Database
     from taskensemble.experiment import Experiment
     from taskensemble.launch.control import ControlPlane
+    from taskensemble.launch.database import HostedDatabase
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Databases:
         self._known: dict[str, Database] = {}
         self._running: dict[str, Running] = {}
         self._started: dict[str, float] = {}
+        self._hosted: dict[str, HostedDatabase] = {}
+        self._nodes: dict[str, str] = {}
 
     def active(self) -> dict[str, Database]:
         """Those that run and answer."""
@@ -109,9 +115,36 @@ class Databases:
             workers_per_device=database.threads_per_queue or 1,
             owner=None if self._experiment.ends_with_driver else 0,
         )
-        record = start_database(options)
+        record = self._start_hosted(database, options) or start_database(options)
         write_record(Path(database.checkpoint_file), record)
         self._keep(database, record)
+
+    def _start_hosted(self, database: Database, options: DatabaseOptions) -> DatabaseAddressRecord | None:
+        """Start a database in a batch job of its own, or on a node of its own in this allocation; None: neither is meant."""
+        from taskensemble.launch import database as hosted
+
+        allocation = None if self._experiment.launcher == "local" else from_environment(os.environ)
+        if database.batch_settings is not None:
+            started = hosted.start_in_job(options, database.batch_settings.record())
+        elif allocation is not None and len(allocation.nodes) > 1:
+            node = hosted.choose_node(allocation, database.hosts, list(self._nodes.values()))
+            self._nodes[database.db_identifier] = node.name
+            self._experiment.reserve_nodes(allocation.job_id, self._nodes.values())
+            try:
+                started = hosted.start_in_allocation(options, allocation, node)
+            except TaskensembleError:
+                self._free_node(database.db_identifier)
+                raise
+        else:
+            return None
+        self._hosted[database.db_identifier] = started
+        return started.record
+
+    def _free_node(self, identifier: str) -> None:
+        """Give a database's node back to the members."""
+        allocation = from_environment(os.environ)
+        if self._nodes.pop(identifier, None) is not None and allocation is not None:
+            self._experiment.reserve_nodes(allocation.job_id, self._nodes.values())
 
     def adopt(self, record: DatabaseAddressRecord, path: str | None) -> Database:
         """A database that runs already, described from its address."""
@@ -151,7 +184,12 @@ class Databases:
         running = self._running[identifier]
         if running.stopped is not None:
             return
-        stop_database(running.record)
+        hosted = self._hosted.pop(identifier, None)
+        if hosted is not None:
+            hosted.stop()
+            self._free_node(identifier)
+        else:
+            stop_database(running.record)
         running.stopped = time.time()
         Path(database.checkpoint_file).unlink(missing_ok=True)
         self._experiment.forget_database(identifier)

@@ -801,6 +801,10 @@ class Experiment:
             return self._control.is_own
         return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
 
+    def reserve_nodes(self, job_id: str, nodes: Iterable[str]) -> None:
+        """Keep members off these nodes of the allocation: databases run there."""
+        self._working_control().store.reserve_nodes(job_id, nodes)
+
     def forget_database(self, identifier: str) -> None:
         """Take a database that was stopped out of the records, so that no further attempt looks for it."""
         if self._control is not None and self._control.is_open:

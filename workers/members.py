@@ -38,7 +38,7 @@ from taskensemble.engine.records import (
     TemplateRecord,
     WorkerRecord,
 )
-from taskensemble.engine.store import Claim, Store, read_claims
+from taskensemble.engine.store import Claim, Store, read_claims, reserved_key
 from taskensemble.errors import DatabaseError, TaskensembleError
 from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started
@@ -523,7 +523,13 @@ class Members:
 
     def read_queues(self) -> None:
         """Asks the store for the queues of active runs."""
+        if self.allocation is not None:
+            self.link.command("SMEMBERS", reserved_key(self.allocation.job_id), callback=self._on_reserved)
         self.link.command("HVALS", "te:queues", callback=self._on_queue_list)
+
+    def _on_reserved(self, answer: Any) -> None:
+        if isinstance(self.node, AllocationSlots) and not isinstance(answer, ReplyError):
+            self.node.reserve(name.decode() for name in answer)
 
     def _on_queue_list(self, answer: Any) -> None:
         if isinstance(answer, ReplyError):

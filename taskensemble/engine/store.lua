@@ -22,7 +22,8 @@
 --                        next (JSON list: who waits for it), cancel, started, ended
 --   P asset:<h>  string  the bytes of the ML asset with this SHA-256
 -- Keys of all runs, written by plain commands: te:runs and te:active (zsets, run -> created), te:experiment:<name> (zset),
---   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock).
+--   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock),
+--   te:reserved:<allocation> (set of nodes that databases have).
 -- Channel te:control: JSON orders to all workers, `{"order": "cancel", "run": …, "entity": n or null}` and the like.
 
 local RUN = KEYS[1]
@@ -279,7 +280,7 @@ operations.claim = function()
             local state = state_of(index)
             if position < first or position >= first + tonumber(fields[2]) then
                 answer = 'gone'
-            elseif state == 'x' or run[3] or (fields[3] and state == 'q') then
+            elseif state == 'x' or (state == 'q' and (run[3] or fields[3])) then
                 answer = 'cancelled'
             elseif state == 'c' or state == 'f' then
                 answer = 'done'

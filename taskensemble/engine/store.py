@@ -58,6 +58,11 @@ def run_key(run_id: str) -> str:
     return f"te:{{{run_id}}}:run"
 
 
+def reserved_key(job_id: str) -> str:
+    """Key of the set of an allocation's nodes that members are kept off."""
+    return f"te:reserved:{job_id}"
+
+
 def state_of(letter: str) -> State:
     """The state that a byte of the store stands for."""
     return _STATES[letter]
@@ -424,6 +429,17 @@ class Store:
     def drop_database(self, experiment: str, identifier: str) -> None:
         """Forgets a database that has stopped."""
         self._redis.hdel(f"te:databases:{experiment}", identifier)
+
+    def reserve_nodes(self, job_id: str, nodes: Iterable[str]) -> None:
+        """Keeps members off these nodes of an allocation, and off no others of it; tells the workers."""
+        key, names = reserved_key(job_id), list(nodes)
+        pipe = self._redis.pipeline()
+        pipe.delete(key)
+        if names:
+            pipe.sadd(key, *names)
+            pipe.expire(key, 30 * 86400)
+        pipe.publish(CONTROL_CHANNEL, json.dumps({"order": "queues"}))
+        pipe.execute()
 
     # Queues and workers
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import redis
+
 from taskensemble.engine.store import Store
 from taskensemble.errors import ControlPlaneError, RunNotFoundError
 from taskensemble.launch.batch import JobFile, read_job
@@ -25,6 +27,8 @@ from taskensemble.launch.local import allocation_environment, worker_command
 logger = logging.getLogger("taskensemble.job")
 
 LOOK_SECONDS = 0.5
+GONE_SECONDS = 300.0
+"""Seconds after which a control plane that does not answer is believed to be gone."""
 STOP_SECONDS = 60.0
 """Seconds that a worker has to give back what it runs."""
 
@@ -44,10 +48,18 @@ def main(argv: list[str]) -> int:
     worker = subprocess.Popen(
         command, env=allocation_environment(file.broker_url, file.store_url), stdin=subprocess.DEVNULL
     )
-    over = _Idle(file, name) if not file.run_id else None
+    over = _Idle(file, name) if not file.run_id else _Entity(file)
+    seen = time.monotonic()
     while worker.poll() is None and not told():
-        if over(store) if over is not None else _entity_is_over(file, store):
-            break
+        try:
+            if over(store):
+                break
+            seen = time.monotonic()
+        except (redis.RedisError, OSError) as error:
+            # A control plane that restarts costs nothing; one that is gone will give this job no more work.
+            if time.monotonic() - seen > GONE_SECONDS:
+                logger.error("The control plane has been away for %g s: %s", GONE_SECONDS, error)
+                break
         time.sleep(LOOK_SECONDS)
     code = worker.poll()
     if code is not None:
@@ -79,11 +91,19 @@ def _publisher(file: JobFile) -> Callable[[str], int]:
     return Publisher(file.broker_url).length
 
 
-def _entity_is_over(file: JobFile, store: Store) -> bool:
-    try:
-        return store.entity_status(file.run_id)[file.entity].state.final or store.status(file.run_id).state.final
-    except RunNotFoundError:
-        return True
+class _Entity:
+    """Whether the job's entity has ended."""
+
+    def __init__(self, file: JobFile) -> None:
+        self._file = file
+
+    def __call__(self, store: Store) -> bool:
+        try:
+            if store.status(self._file.run_id).state.final:
+                return True
+            return store.entity_status(self._file.run_id)[self._file.entity].state.final
+        except RunNotFoundError:
+            return True
 
 
 def _told_to_end() -> Callable[[], bool]:

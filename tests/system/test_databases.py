@@ -1,0 +1,122 @@
+"""Databases on the real scheduler: on a node of their own, in a job of their own, as a cluster, and colocated."""
+
+# ruff: noqa: E501 - drivers are written as a user writes them, in strings.
+
+from __future__ import annotations
+
+from tests.system.conftest import Drive
+from tests.system.slurm_cluster import SlurmCluster, wait_until
+
+CLIENT = """
+import os
+from redis import Redis, RedisCluster
+host, port = os.environ["SSDB"].split(",")[0].split(":")
+kind = RedisCluster if os.environ["SR_DB_TYPE"] == "Clustered" else Redis
+client = kind(host=host, port=int(port))
+client.set("from-" + os.environ["TASKENSEMBLE_MEMBER"], os.environ.get("SLURMD_NODENAME", ""))
+print(os.environ["SLURMD_NODENAME"], client.get("from-" + os.environ["TASKENSEMBLE_MEMBER"]).decode(), os.environ["SSDB"])
+"""
+
+
+def test_a_database_takes_a_node_of_its_own_in_the_allocation_and_members_stay_off_it(drive: Drive) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("own", launcher="slurm")
+        db = exp.create_database(port=0, interface="lo")
+        rs = exp.create_run_settings(sys.executable, ["-c", {CLIENT!r}])
+        ens = exp.create_ensemble("users", run_settings=rs, replicas=6)
+        exp.start(db, ens, quiet=True)
+        steps = os.popen("squeue --steps --noheader --format='%j %N'").read().splitlines()
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens], steps=steps)
+        exp.stop(db)
+        again = exp.create_model("wide", exp.create_run_settings("/bin/hostname", run_args={{"nodes": 2}}))
+        exp.start(again, quiet=True)
+        tell(states=exp.get_status(again), database=exp.get_status(db), steps=os.popen("squeue --steps --noheader --format=%j").read())
+        """,
+        *("salloc", "--quiet", "-N2", "--exclusive"),
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 6
+    assert {out[0] for out in told["out"]} == {"n1"}
+    assert all(out[0] == out[1] for out in told["out"])
+    assert "database-orchestrator n2" in told["steps"]
+    told = driver.result()
+    assert told["states"] == ["Completed"]
+    assert told["database"] == ["Cancelled"]
+    assert "database" not in told["steps"]
+
+
+def test_a_database_runs_in_a_job_of_its_own_which_ends_when_it_is_stopped(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("job", launcher="slurm")
+        db = exp.create_database(port=0, interface="lo", batch=True, time="00:05:00")
+        rs = exp.create_run_settings(sys.executable, ["-c", {CLIENT!r}])
+        ens = exp.create_ensemble("users", run_settings=rs, replicas=2, batch_settings=exp.create_batch_settings(nodes=1, time="00:05:00"))
+        exp.start(db, quiet=True)
+        tell(database=exp.get_status(db))
+        exp.start(ens, quiet=True)
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens])
+        exp.stop(db)
+        tell(database=exp.get_status(db))
+        """
+    )
+    assert driver.result()["database"] == ["Running"]
+    assert len(slurm.jobs()) == 1
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 2
+    assert all(out[0] == out[1] for out in told["out"])
+    assert driver.result()["database"] == ["Cancelled"]
+    assert driver.end() == 0
+    wait_until(lambda: not slurm.jobs(), 30, "the database's job ends")
+
+
+def test_a_cluster_of_three_servers_is_healthy_before_members_start(drive: Drive) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("three", launcher="slurm")
+        db = exp.create_database(port=0, interface="lo", db_nodes=3)
+        rs = exp.create_run_settings(sys.executable, ["-c", {CLIENT!r}])
+        ens = exp.create_ensemble("users", run_settings=rs, replicas=4)
+        exp.start(db, ens, quiet=True)
+        tell(states=exp.get_status(ens), addresses=db.get_address(), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens],
+             err=[Path(m.path, m.name + ".err").read_text() for m in ens])
+        """,
+        *("salloc", "--quiet", "-N2", "--exclusive"),
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 4, told["err"]
+    assert len(told["addresses"]) == 3
+    assert all(len(out[2].split(",")) == 3 for out in told["out"])
+
+
+def test_a_colocated_database_runs_beside_its_member_in_the_allocation(drive: Drive) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("colocated", launcher="slurm")
+        model = exp.create_model("m", exp.create_run_settings(sys.executable, ["-c", {CLIENT!r}]))
+        model.colocate_db_tcp(port=0, ifname="lo", db_cpus=1)
+        exp.start(model, quiet=True)
+        tell(states=exp.get_status(model), out=Path(model.path, "m.out").read_text().split(), err=Path(model.path, "m.err").read_text())
+        """,
+        *("salloc", "--quiet", "-N1", "--exclusive"),
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"], told["err"]
+    assert told["out"][2].startswith("127.0.0.1:")
+
+
+def test_a_driver_that_is_killed_leaves_no_database_behind(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        """
+        exp = Experiment("killed", launcher="slurm")
+        db = exp.create_database(port=0, interface="lo")
+        exp.start(db, quiet=True)
+        tell(pid=os.getpid(), port=int(db.get_address()[0].rpartition(":")[2]))
+        time.sleep(300)
+        """,
+        *("salloc", "--quiet", "-N2", "--exclusive"),
+    )
+    told = driver.result()
+    slurm.run("kill", "-KILL", str(told["pid"]))
+    wait_until(lambda: not slurm.jobs(), 40, "the allocation ends with its command")
