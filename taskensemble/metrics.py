@@ -11,7 +11,7 @@ after a restart but the place in each run's event stream, from which it counts e
 | taskensemble_member_wait_seconds | histogram | experiment: an entity's release to a member's start |
 | taskensemble_member_run_seconds | histogram | experiment, state: a member's start to its end |
 | taskensemble_database_up, _memory_bytes, _clients | gauge | experiment, database |
-| taskensemble_inference_calls_total, _errors_, _samples_, _seconds_ | counter | experiment, database, shard, model, backend, device |
+| taskensemble_inference_calls_total, _errors_, _samples_, _seconds_ | counter | the same, and shard, model, backend, device |
 """
 
 from __future__ import annotations

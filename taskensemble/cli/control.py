@@ -128,8 +128,8 @@ def worker(
 
 
 def inference_worker(context: typer.Context) -> None:
-    """Run an inference worker in the foreground; its options are those of `python -m workers.inference --help`."""
-    _replace_by("workers.inference", context.args, dict(os.environ))
+    """Run an inference worker in the foreground; it serves --db host:port with one --backend on one --device; --help tells the rest."""
+    _replace_by("workers.inference", ["worker", *context.args], dict(os.environ))
 
 
 def _replace_by(module: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
