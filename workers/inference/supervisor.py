@@ -24,6 +24,9 @@ PROTOCOL = 1
 USER_VARIABLE = "TASKENSEMBLE_DB_USER"
 PASSWORD_VARIABLE = "TASKENSEMBLE_DB_PASSWORD"
 _SERVER_WITHIN = 120.0
+_PASSING = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY")
+"""Errors of a server that will answer later."""
+_PASSING_PAUSE = 0.2
 _RESTART_DELAYS = (0.0, 0.0, 0.5, 2.0, 10.0)
 _LONG_LIFE = 30.0
 _GRACE = 2.0
@@ -95,7 +98,8 @@ class Supervisor:
         self._offers = offers
         self._most = {(backend, device): count for backend, device, count in offers}
         self._worker_arguments = tuple(worker_arguments)
-        self._connections = {address: _patient_connection(address, credentials) for address in addresses}
+        self._addresses = tuple(addresses)
+        self._connections: dict[str, Connection] = {}
         self._ready = ready
         self._workers: dict[int, Worker] = {}
         self._due: list[tuple[float, Pair]] = []
@@ -106,7 +110,8 @@ class Supervisor:
     def run(self) -> None:
         """Serve the module's orders until every server is gone; then end every worker."""
         try:
-            for address in self._connections:
+            for address in self._addresses:
+                self._connections[address] = _patient_connection(address, self._credentials)
                 self._supervise(address)
                 # The reply to a later command shows that the server has read the offers.
                 probe = Connection(address, self._credentials)
@@ -153,7 +158,11 @@ class Supervisor:
             self._connections.pop(address).close()
         except ServerError as error:
             log.error("%s: %s", address, error)
-            self._connections.pop(address).close()
+            if str(error).startswith(_PASSING):
+                time.sleep(_PASSING_PAUSE)
+                self._supervise(address)
+            else:
+                self._connections.pop(address).close()
         else:
             log.info("%s: %s", address, " ".join(order))
             self._obey(order)
@@ -258,9 +267,11 @@ def _patient_connection(address: str, credentials: Credentials | None) -> Connec
     while True:
         try:
             connection = Connection(address, credentials)
-            connection.command("PING")
+            # What refuses this would refuse the offers.
+            connection.command("AI._WORKER", "LIST")
         except (OSError, ServerError) as error:
-            if time.monotonic() > deadline:
+            passing = isinstance(error, OSError) or str(error).startswith(_PASSING)
+            if not passing or time.monotonic() > deadline:
                 raise OSError(f"{address}: {error}") from error
             time.sleep(0.01)
         else:
