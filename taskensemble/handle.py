@@ -6,10 +6,19 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskensemble.engine.records import AttemptRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, State
+from taskensemble.engine.records import (
+    AttemptRecord,
+    EntityRecord,
+    EventRecord,
+    MemberRecord,
+    RunRecord,
+    RunStatus,
+    State,
+)
 from taskensemble.errors import AssetError, RunFailedError, RunNotFoundError
 from taskensemble.progress import Progress, Quiet
 
@@ -18,6 +27,10 @@ if TYPE_CHECKING:
 
 NOTES = 10
 """Failed members that a wait names one by one; a run with more is told in numbers."""
+MANY = 10_000
+"""Events that are read at one time."""
+PAUSE = 0.03
+"""Seconds between two looks at least."""
 LONELY = 3.0
 """Seconds that a run may wait for its setup before somebody is told that there is no worker."""
 BEAT = 0.5
@@ -31,6 +44,7 @@ class RunHandle:
         self._control = control
         self.record = run
         self._cursor = "0"
+        self._looked = 0.0
         self._final: RunStatus | None = None
 
     @classmethod
@@ -165,7 +179,6 @@ class RunHandle:
         return any(record.index == entity and state.final for record, state in self.states())
 
     def _follow(self, timeout: float | None, progress: Progress, *, until_assets: bool) -> RunStatus:
-        store = self._control.store
         deadline = None if timeout is None else time.monotonic() + timeout
         noted: set[int] = set()
         begun = time.monotonic()
@@ -177,7 +190,6 @@ class RunHandle:
                 if status.state.final:
                     self._note_failures(progress, status, noted)
                     return status
-                beat = time.monotonic() + BEAT
                 left = BEAT if deadline is None else min(BEAT, deadline - time.monotonic())
                 if left <= 0:
                     raise TimeoutError(
@@ -185,24 +197,33 @@ class RunHandle:
                         f"{status.queued} members wait and {status.running} run."
                     )
                 self._control.check()
-                if (
-                    not lonely
-                    and status.state is State.NEW
-                    and time.monotonic() - begun > LONELY
-                    and not store.workers()
-                ):
+                if status.state is State.NEW and not lonely and time.monotonic() - begun > LONELY:
                     lonely = True
-                    progress.note(
-                        f"{self.run_id} waits for a worker: none is registered. Start one with `taskensemble worker`."
-                    )
-                for event in store.watch(self.run_id, after=self._cursor, timeout=left):
-                    self._cursor = event.id
+                    self._note_loneliness(progress)
+                for event in self._events(left):
                     if event.kind == "assets" and until_assets:
                         return self.status()
                     if event.kind == "end" and event.state is State.FAILED and event.index is not None:
                         self._note_failure(progress, event.index, event.reason, noted)
-                    if time.monotonic() > beat:
-                        break
+
+    def _events(self, left: float) -> list[EventRecord]:
+        """What has happened since the last look; if nothing has, what happens first within `left` seconds."""
+        store = self._control.store
+        early = self._looked + PAUSE - time.monotonic()
+        if early > 0:
+            # Short members end by the hundred a second: whoever looked at each at once would take their cores.
+            time.sleep(early)
+        events = store.events(self.run_id, self._cursor, MANY)
+        if not events:
+            events = list(islice(store.watch(self.run_id, after=self._cursor, timeout=left), 1))
+        self._looked = time.monotonic()
+        if events:
+            self._cursor = events[-1].id
+        return events
+
+    def _note_loneliness(self, progress: Progress) -> None:
+        if not self._control.store.workers():
+            progress.note(f"{self.run_id} waits: no worker is registered. Start one with `taskensemble worker`.")
 
     def _note_failures(self, progress: Progress, status: RunStatus, noted: set[int]) -> None:
         """Name those that failed before this wait began to listen."""
