@@ -26,7 +26,7 @@ PASSWORD_VARIABLE = "TASKENSEMBLE_DB_PASSWORD"
 _SERVER_WITHIN = 120.0
 _PASSING = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY")
 """Errors of a server that will answer later."""
-_PASSING_PAUSE = 0.2
+_PASSING_PAUSE = 0.05
 _RESTART_DELAYS = (0.0, 0.0, 0.5, 2.0, 10.0)
 _LONG_LIFE = 30.0
 _GRACE = 2.0
@@ -267,8 +267,12 @@ def _patient_connection(address: str, credentials: Credentials | None) -> Connec
     while True:
         try:
             connection = Connection(address, credentials)
-            # What refuses this would refuse the offers.
+            # What refuses this would refuse the offers; so would, when it is Redis 6.2, a cluster that is not formed yet.
             connection.command("AI._WORKER", "LIST")
+            if b"cluster_enabled:1" in connection.command("INFO", "cluster"):
+                state = connection.command("CLUSTER", "INFO")
+                if b"cluster_state:ok" not in state:
+                    raise ServerError("CLUSTERDOWN the cluster is not formed yet")
         except (OSError, ServerError) as error:
             passing = isinstance(error, OSError) or str(error).startswith(_PASSING)
             if not passing or time.monotonic() > deadline:
