@@ -13,9 +13,11 @@ import secrets
 import socket
 import sys
 import uuid
+import warnings
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from kombu import Exchange, Queue
 
 from taskensemble.engine import messages, urls
@@ -139,6 +141,8 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    # Celery's warning is about pickles, which no worker of ours reads.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     process.become_subreaper()
     transport.install()
     node, pinned = make_node(options)

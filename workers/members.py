@@ -26,6 +26,7 @@ from typing import Any
 import redis
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
+from celery.worker import state
 
 from taskensemble.engine import messages, urls
 from taskensemble.engine.allocation import AllocationRecord
@@ -54,6 +55,8 @@ logger = logging.getLogger("taskensemble.worker")
 _SHORT = 1.0
 """Members that last less are fetched ahead of free slots."""
 _AHEAD = 64
+_HUNGRY_AFTER = 10.0
+"""Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 
 
 class MemberFailed(Exception):
@@ -118,6 +121,9 @@ class Members:
         self._next_renewal = 0.0
         self._beat = 0
         self._turn = 0
+        self._waits_since: dict[str, float] = {}
+        self._hungry = ""
+        """A queue whose members have long found no room because smaller ones took it: nothing else is fetched until they do."""
         self._refused: set[str] = set()
 
     # What the event loop calls
@@ -169,8 +175,12 @@ class Members:
                     continue
                 if isinstance(report, Started):
                     attempt.pid = report.pid
-                else:
+                    continue
+                try:
                     self._on_end(attempt, report)
+                except Exception as error:  # one member's trouble must not cost the others their end
+                    logger.exception("The end of member %d of %s could not be handled", attempt.index, attempt.run_id)
+                    self._finish(attempt, Outcome("l", None, f"its end could not be handled: {error}"))
         except (EOFError, OSError):
             self._on_guard_death()
             return False
@@ -202,6 +212,8 @@ class Members:
         wanted = [queue for queue in queues if room.get(queue, 0) > 0]
         if not wanted or self.draining:
             return service, 1
+        if self._hungry in wanted:
+            return [*service, self._hungry], 1
         self._turn += 1
         at = self._turn % len(wanted)
         return [*service, *wanted[at:], *wanted[:at]], max(1, min(room[queue] for queue in wanted))
@@ -213,6 +225,8 @@ class Members:
     def _room(self) -> dict[str, int]:
         room = {}
         for name, queue in self.queues.items():
+            if self._hungry and name != self._hungry:
+                continue
             free = self.node.fits(queue.resources)
             ahead = 0
             lasts = self._durations.get(name)
@@ -237,6 +251,9 @@ class Members:
                 if slot is None:
                     break
                 attempt = self._attempt(requests.popleft(), queue, slot)
+                self._waits_since.pop(queue, None)
+                if queue == self._hungry:
+                    self._hungry = ""
                 claims.setdefault(attempt.run_id, []).append(attempt)
         for queue, requests in list(self._waiting.items()):
             if requests and self.on_surplus is not None and self._durations.get(queue, _SHORT) >= _SHORT:
@@ -435,6 +452,8 @@ class Members:
         assert attempt.member is not None
         folder = member_folder(attempt.run.entities[attempt.entity], attempt.member)
         outcome = process.outcome_of(attempt, report, str(folder))
+        if outcome.letter == "c" and attempt.template.policy.keep_outputs == "failed":
+            process.drop_outputs(folder, attempt.member.name)
         lasted = time.monotonic() - attempt.begun
         known = self._durations.get(attempt.queue, lasted)
         self._durations[attempt.queue] = 0.8 * known + 0.2 * lasted
@@ -606,11 +625,31 @@ class Members:
 
     def _register(self, now: float) -> None:
         self._next_beat = now + 5.0
+        self._look_for_hunger()
         self._beat += 1
         record = self.worker.model_copy(
             update={"free": self.node.free, "running": len(self._attempts), "beat": self._beat, "seen": time.time()}
         )
         self.link.command("HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True))
+
+    def _look_for_hunger(self) -> None:
+        """Asks how many members wait that do not fit now; only on a broker that can tell without being read."""
+        for name, queue in self.queues.items():
+            if self.node.fits(queue.resources):
+                self._waits_since.pop(name, None)
+            elif self._same_server:
+                self.link.command("LLEN", name, callback=partial(self._on_length, name))
+        if self._hungry and self._hungry not in self._waits_since:
+            self._hungry = ""
+
+    def _on_length(self, name: str, answer: Any) -> None:
+        if not isinstance(answer, int) or not answer or name not in self.queues:
+            self._waits_since.pop(name, None)
+            return
+        since = self._waits_since.setdefault(name, time.monotonic())
+        others = any(attempt.queue != name for attempt in self._attempts.values())
+        if not self._hungry and others and time.monotonic() - since > _HUNGRY_AFTER:
+            self._hungry = name
 
     def _on_guard_death(self) -> None:
         """The guard is gone: this worker ends what it left, and starts the members anew under another guard."""
@@ -629,7 +668,7 @@ class Members:
         """Warm shutdown: no new members; those that run may end within `limit` seconds, then they go back to the queue."""
         self.draining = True
         deadline = time.monotonic() + limit
-        while self._attempts and time.monotonic() < deadline:
+        while self._attempts and time.monotonic() < deadline and state.should_terminate is None:
             self.step(min(0.5, max(0.01, deadline - time.monotonic())))
         for attempt in list(self._attempts.values()):
             self._end(attempt, lost="its worker was shut down")

@@ -103,6 +103,12 @@ def prepare_folder(attempt: Attempt) -> Path:
     return folder
 
 
+def drop_outputs(folder: Path, name: str) -> None:
+    """Deletes the outputs of a completed member that keeps them only for failures."""
+    for kind in ("out", "err"):
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+
+
 def command_line(template: TemplateRecord, member: MemberRecord, attempt: int) -> list[str]:
     """A member's command line.
 

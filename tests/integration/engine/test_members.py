@@ -256,3 +256,25 @@ def test_members_of_a_worker_that_is_stopped_and_cannot_wait_run_elsewhere(plane
     plane.worker("--slots", "1")
     assert plane.finish(run.run_id).completed == 1
     assert not alive(worker.pid)
+
+
+def test_members_that_need_the_whole_worker_are_not_starved_by_small_ones(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    small, small_members = one_entity(tmp_path / "small", ["/bin/sleep", "0.4"], 300)
+    large, large_members = one_entity(tmp_path / "large", ["/bin/true"], 1, resources={"cpus": 2})
+    plane.start(small, small_members)
+    until(lambda: plane.store.status(small.run_id).running == 2, "small ones run")
+    plane.start(large, large_members)
+    assert plane.finish(large.run_id, 60).completed == 1
+    assert plane.store.status(small.run_id).queued
+    plane.store.cancel(small.run_id)
+
+
+def test_outputs_of_completed_members_are_dropped_where_only_failures_matter(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    run, members = one_entity(
+        tmp_path, ["/bin/sh", "-c", "echo $1; exit $1", "sh"], 2, args=[["0"], ["1"]], policy={"keep_outputs": "failed"}
+    )
+    plane.finish(plane.start(run, members))
+    assert not (tmp_path / "plate/plate_0/plate_0.out").exists()
+    assert (tmp_path / "plate/plate_1/plate_1.out").read_text() == "1\n"
