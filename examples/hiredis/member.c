@@ -5,7 +5,7 @@
  *
  * usage: member -x <x> -y <y>
  */
-#include <hiredis.h>
+#include <hiredis/hiredis.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
