@@ -10,7 +10,9 @@ if __name__ == "__main__":
         prog="taskensemble demo",
         description="Run the demo: a heated plate, simulated by an ensemble and predicted by a model in the database.",
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("plate"), help="where members run (default: plate)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("plate"), help="where members run (default: plate)"
+    )
     parser.add_argument("--slots", type=int, help="members at a time (default: one for each core)")
     arguments = parser.parse_args()
     main(arguments.folder, arguments.slots)

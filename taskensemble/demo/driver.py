@@ -114,7 +114,7 @@ def lanes(rows: list[dict[str, Any]]) -> list[int]:
 def table(rows: list[dict[str, Any]]) -> Table:
     """One line a member."""
     shown = Table(title="Plates, and the error of their surrogate", title_justify="left", title_style="bold")
-    for name in ("member", "heaters", "material", "mean at end", "error", "worst", "simulated in"):
+    for name in ("member", "heaters", "material", "mean", "error", "worst", "took"):
         shown.add_column(name, justify="left" if name in ("member", "material") else "right")
     for row in rows:
         result, params = row["result"], row["params"]
