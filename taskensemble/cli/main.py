@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from taskensemble.cli import control, databases, doctor, drivers, live, monitor, reports, runs
+from taskensemble.cli import control, databases, doctor, drivers, live, monitor, reports, runs, scale
 from taskensemble.cli.output import complain
 from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError, TaskensembleError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (drivers, control, runs, monitor, reports, live, doctor):
+for module in (drivers, control, runs, monitor, reports, live, doctor, scale):
     module.register(app)
 app.add_typer(databases.app, name="db")
 

@@ -49,7 +49,7 @@ class JobFile(Record):
     queue: str = ""
     """Batch queue that its worker serves alone; empty: all others."""
     run_id: str = ""
-    """The job ends when this run's entity has; empty: when it has been idle for `idle` seconds."""
+    """The job ends when this run's entity has; empty: when it has been idle for `idle` seconds (0: never)."""
     entity: int = 0
     idle: float = 0.0
     tags: tuple[str, ...] = ()

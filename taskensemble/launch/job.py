@@ -1,14 +1,13 @@
 """What a batch job runs: `python -P -m taskensemble.launch.job <file>`, on the first node of its allocation.
 
 It starts one worker whose slots are the whole allocation, and ends when the work is over: when the entity it belongs to has
-ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. On SIGTERM (walltime, scancel, preemption)
-the worker gives back what it runs, so that another allocation can go on with it.
+ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. On SIGTERM (walltime, scancel,
+preemption) the worker gives back what it runs, so that another allocation can go on with it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 
 class _Idle:
-    """Whether nothing has waited or run for a while."""
+    """Whether nothing has waited or run for so long; a limit of 0: never."""
 
     def __init__(self, file: JobFile, worker: str) -> None:
         self._limit = file.idle
@@ -82,7 +81,7 @@ class _Idle:
         busy = any(worker.running for worker in store.workers() if worker.name == self._worker)
         if busy or any(self._publisher(queue.name) for queue in store.queues() if not queue.batch_queue):
             self._since = time.monotonic()
-        return time.monotonic() - self._since > self._limit
+        return 0 < self._limit < time.monotonic() - self._since
 
 
 def _publisher(file: JobFile) -> Callable[[str], int]:

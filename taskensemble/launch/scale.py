@@ -1,0 +1,153 @@
+"""Allocations that come and go with what waits: the autoscaler behind `taskensemble scale`.
+
+Each allocation is a batch job with one worker that serves all queues but those of entities with batch jobs of their own. Jobs are
+submitted here when members wait and no worker has room; they end by themselves when they have been idle. What was submitted is
+remembered in the jobs' files, so a scaler that is started again goes on with the jobs that its predecessor left.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskensemble.engine.allocation import BatchRecord
+from taskensemble.engine.messages import SERVICE_QUEUE, Publisher
+from taskensemble.engine.records import WorkerRecord
+from taskensemble.engine.store import Store
+from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, jobs_folder, read_job
+
+logger = logging.getLogger("taskensemble")
+
+PREFIX = "scale-"
+SILENT_SECONDS = 30.0
+"""A worker that has not been seen for so long has no room to offer."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a scaler decides on.
+
+    Attributes:
+        waiting: CPUs that waiting members ask for.
+        free: CPUs that workers have free.
+        jobs: allocations that were asked for and have not ended.
+        pending: those of them whose worker has not registered yet.
+        slots: CPUs of one allocation; 0: not known yet.
+    """
+
+    waiting: int
+    free: int
+    jobs: int
+    pending: int
+    slots: int = 0
+
+
+def to_submit(demand: Demand, minimum: int, maximum: int) -> int:
+    """How many further allocations to ask for."""
+    room = maximum - demand.jobs
+    lacking = max(0, minimum - demand.jobs)
+    short = demand.waiting - demand.free
+    if short > 0:
+        # Until one has shown how large an allocation is, one at a time.
+        needed = -(-short // demand.slots) if demand.slots else 1
+        lacking = max(lacking, needed - demand.pending)
+    return max(0, min(room, lacking))
+
+
+@dataclass
+class Scaler:
+    """Keeps as many allocations as the waiting members need, within limits.
+
+    Attributes:
+        folder: where the jobs' files go.
+        minimum, maximum: allocations at least and at most.
+        idle: seconds after which an allocation above the minimum ends when nothing waits or runs.
+        tags: of the allocations' workers.
+        tell: called with a line for each change.
+    """
+
+    folder: Path
+    broker_url: str
+    store_url: str
+    batch: BatchRecord
+    minimum: int
+    maximum: int
+    idle: float
+    tags: tuple[str, ...] = ()
+    tell: Callable[[str], None] = logger.info
+    _jobs: dict[str, BatchJob] = field(default_factory=dict)
+    _slots: int = 0
+
+    def __post_init__(self) -> None:
+        self._store = Store(self.store_url)
+        self._publisher = Publisher(self.broker_url)
+        for path in sorted(jobs_folder(self.folder).glob(f"{PREFIX}*.json")):
+            job = BatchJob(JobPaths.of(self.folder, path.stem), read_job(path))
+            job.adopt()
+            self._jobs[path.stem] = job
+
+    @property
+    def jobs(self) -> int:
+        """Allocations that were asked for and have not ended."""
+        return len(self._jobs)
+
+    def step(self) -> int:
+        """Look once, and ask for what is lacking; how many allocations there are then.
+
+        Raises:
+            AllocationError: the scheduler refuses a job.
+        """
+        for name, job in list(self._jobs.items()):
+            if job.ended:
+                self.tell(f"The allocation {job.file.native_id} has ended.")
+                job.paths.file.unlink(missing_ok=True)
+                del self._jobs[name]
+        for _ in range(to_submit(self._demand(), self.minimum, self.maximum)):
+            self._submit()
+        return len(self._jobs)
+
+    def close(self) -> None:
+        """Close the connections. The allocations go on, and end when they are idle."""
+        self._store.close()
+        self._publisher.close()
+
+    def _demand(self) -> Demand:
+        workers = [worker for worker in self._store.workers() if not worker.queue and worker.age < SILENT_SECONDS]
+        ours = {name: _worker_of(name, workers) for name in self._jobs}
+        self._slots = max([self._slots, *(worker.slots for worker in ours.values() if worker is not None)])
+        waiting = sum(
+            self._publisher.length(queue.name) * queue.resources.cpus * queue.resources.nodes
+            for queue in self._store.queues()
+            if not queue.batch_queue
+        )
+        # A run's members are published by its setup, which needs a worker first.
+        waiting += self._publisher.length(SERVICE_QUEUE)
+        return Demand(
+            waiting=waiting,
+            free=sum(worker.free for worker in workers),
+            jobs=len(self._jobs),
+            pending=sum(worker is None for worker in ours.values()),
+            slots=self._slots,
+        )
+
+    def _submit(self) -> None:
+        name = f"{PREFIX}{secrets.token_hex(4)}"
+        file = JobFile(
+            name=name,
+            broker_url=self.broker_url,
+            store_url=self.store_url,
+            idle=0.0 if len(self._jobs) < self.minimum else self.idle,
+            tags=self.tags,
+            batch=self.batch,
+        )
+        job = BatchJob(JobPaths.of(self.folder, name), file, "taskensemble")
+        job.submit()
+        self._jobs[name] = job
+        self.tell(f"Asked for the allocation {job.file.native_id} ({len(self._jobs)} of {self.maximum}).")
+
+
+def _worker_of(name: str, workers: list[WorkerRecord]) -> WorkerRecord | None:
+    return next((worker for worker in workers if worker.name.startswith(f"{name}-")), None)
