@@ -6,7 +6,7 @@
 #include "commands.h"
 #include "limits.h"
 #include "request.h"
-#include "worker.h"
+#include "supervisor.h"
 
 enum { MIB = 1024 * 1024 };
 

@@ -6,7 +6,7 @@
 #include "commands.h"
 #include "queue.h"
 #include "request.h"
-#include "worker.h"
+#include "supervisor.h"
 
 int argument_is(const RedisModuleString *argument, const char *keyword) {
     size_t length;

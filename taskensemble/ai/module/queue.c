@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "limits.h"
+#include "supervisor.h"
 #include "worker.h"
 
 static Lane *all_lanes;

@@ -53,5 +53,18 @@ int unit_accept(struct Worker *worker, RedisModuleString **arguments, int count)
 /* The worker is gone: `hung` or dead. Jobs are put back to be tried alone, or fail. */
 void unit_lost(struct Worker *worker, int hung);
 void unit_free(Unit *unit);
+void unit_clear(Unit *unit);
+
+/* The step that a RUN item means for the item's n-th job. */
+Step *item_step(const Unit *unit, const Item *item, int job);
+/* Rows along dimension 0 of all its jobs. */
+int64_t item_samples(const Unit *unit, const Item *item);
+/* Adds bytes that travel beside the frame; returns their index in the reply. */
+uint32_t unit_add_element(Unit *unit, const Tensor *tensor, const Blob *blob);
+/* Whether the worker in a slot holds an asset. */
+int asset_is_loaded(const Asset *asset, int slot);
+void asset_set_loaded(Asset *asset, int slot, int loaded);
+/* An array with room for one element more than `count`. */
+void *grow(void *array, int count, int *capacity, size_t size);
 
 #endif

@@ -1,17 +1,10 @@
-/* Inference workers and supervisors.
+/* Inference workers.
  *
  * A worker is a client that said JOIN; its life is its connection's. It is either idle, with its NEXT blocked, in its lane's list of
  * idle workers, or it has a unit. The last worker to become idle gets the next unit: it may still be polling its socket.
  *
- * A supervisor is a client whose SUPERVISE is blocked until there is an order for it. The module orders a worker when a job waits in a
- * lane that has none, when one died at work, when all were busy for a while and more are offered, and when one hangs.
- *
- * Death of a worker (its connection closes, or its unit is overdue): its jobs go back to the head of their queues to be
- * tried alone, once (unit_lost). A pair whose workers die before they finish anything is given up after three of them,
- * so that a broken installation does not start processes for ever.
- *
- * A lane without worker or offer fails what waits, but not before WORKER_GRACE has passed since it was last served, or since the server
- * started: after a restart, clients come back before supervisors do. */
+ * Death of a worker (its connection closes, its unit is overdue, its answer is malformed): its jobs go back to the head of their
+ * queues to be tried alone, once (unit_lost). */
 #include "worker.h"
 
 #include <stdio.h>
@@ -21,36 +14,11 @@
 #include "asset.h"
 #include "commands.h"
 #include "limits.h"
+#include "supervisor.h"
 
-enum { PROTOCOL_VERSION = 1, MAX_FRUITLESS = 3, BACKLOG_MS = 200, IDLE_SEGMENT_MS = 30000, MAX_OFFER = 64 };
-
-#define NO_BACKEND "ERR Could not load backend"
-
-typedef struct Offer {
-    Lane *lane;
-    int count;
-} Offer;
-
-typedef struct Order {
-    struct Order *next;
-    const char *verb;
-    Lane *lane;
-    uint64_t worker; /* REPLACE */
-    int64_t pid;
-} Order;
-
-typedef struct Supervisor {
-    char *name;
-    uint64_t client;
-    RedisModuleBlockedClient *bc;
-    Offer *offers;
-    int offer_count;
-    Order *orders; /* oldest first */
-    struct Supervisor *next;
-} Supervisor;
+enum { IDLE_SEGMENT_MS = 30000 };
 
 static Worker *all_workers;
-static Supervisor *all_supervisors;
 static uint64_t last_worker;
 static uint8_t slots[WORKER_SLOTS];
 static char *versions[BACKENDS];
@@ -67,138 +35,6 @@ Worker *worker_first(void) {
 
 const char *backend_version(Backend backend) {
     return versions[backend];
-}
-
-/* ---- Supervisors ---- */
-
-static Supervisor *supervisor_named(const char *name) {
-    for (Supervisor *s = all_supervisors; s; s = s->next) {
-        if (strcmp(s->name, name) == 0) return s;
-    }
-    return NULL;
-}
-
-static Supervisor *supervisor_offering(const Lane *lane) {
-    for (Supervisor *s = all_supervisors; s; s = s->next) {
-        for (int i = 0; i < s->offer_count; i++) {
-            if (s->offers[i].lane == lane) return s;
-        }
-    }
-    return NULL;
-}
-
-static int reply_order(RedisModuleCtx *ctx, Supervisor *supervisor) {
-    Order *order = supervisor->orders;
-    supervisor->orders = order->next;
-    int replace = strcmp(order->verb, "REPLACE") == 0;
-    char number[24];
-    server.ReplyWithArray(ctx, replace ? 5 : 3);
-    server.ReplyWithCString(ctx, order->verb);
-    server.ReplyWithCString(ctx, backend_name(order->lane->backend));
-    server.ReplyWithCString(ctx, order->lane->name);
-    if (replace) {
-        snprintf(number, sizeof(number), "%llu", (unsigned long long)order->worker);
-        server.ReplyWithCString(ctx, number);
-        snprintf(number, sizeof(number), "%lld", (long long)order->pid);
-        server.ReplyWithCString(ctx, number);
-    }
-    server.Free(order);
-    return API_OK;
-}
-
-static int on_order(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
-    Supervisor *supervisor = supervisor_named(server.GetBlockedClientPrivateData(ctx));
-    if (!supervisor || !supervisor->orders) return server.ReplyWithError(ctx, "ERR this supervisor's name was taken over");
-    return reply_order(ctx, supervisor);
-}
-
-static void free_name(RedisModuleCtx *ctx, void *name) {
-    (void)ctx;
-    if (name) server.Free(name);
-}
-
-/* Lets the blocked SUPERVISE return. */
-static void supervisor_wake(Supervisor *supervisor) {
-    if (!supervisor->bc) return;
-    server.UnblockClient(supervisor->bc, text_copy(supervisor->name, strlen(supervisor->name)));
-    supervisor->bc = NULL;
-}
-
-static void supervisor_order(Supervisor *supervisor, Order order) {
-    Order *copy = server.Alloc(sizeof(*copy));
-    *copy = order;
-    copy->next = NULL;
-    Order **end = &supervisor->orders;
-    while (*end) end = &(*end)->next;
-    *end = copy;
-    supervisor_wake(supervisor);
-}
-
-static void offers_withdraw(Supervisor *supervisor) {
-    for (int i = 0; i < supervisor->offer_count; i++) {
-        supervisor->offers[i].lane->offers -= supervisor->offers[i].count;
-        supervisor->offers[i].lane->served_ms = now_ms();
-    }
-    if (supervisor->offers) server.Free(supervisor->offers);
-    supervisor->offers = NULL;
-    supervisor->offer_count = 0;
-}
-
-static void supervisor_remove(Supervisor *supervisor) {
-    Supervisor **link = &all_supervisors;
-    while (*link != supervisor) link = &(*link)->next;
-    *link = supervisor->next;
-    for (int i = 0; i < supervisor->offer_count; i++) supervisor->offers[i].lane->starting = 0;
-    offers_withdraw(supervisor);
-    while (supervisor->orders) {
-        Order *next = supervisor->orders->next;
-        server.Free(supervisor->orders);
-        supervisor->orders = next;
-    }
-    supervisor_wake(supervisor);
-    server.Free(supervisor->name);
-    server.Free(supervisor);
-}
-
-/* ---- Lanes and their need of workers ---- */
-
-int lane_can_serve(const Lane *lane) {
-    return lane->worker_count > 0 || lane->offers > 0;
-}
-
-const char *lane_refusal(const Lane *lane) {
-    if (lane->backend == BACKEND_TORCH && lane->device.gpu) return "GPU requested but Torch couldn't find CUDA";
-    return NO_BACKEND;
-}
-
-static int order_start(Lane *lane) {
-    Supervisor *supervisor = supervisor_offering(lane);
-    if (!supervisor) return 0;
-    lane->starting++;
-    lane->start_by_ms = now_ms() + limits.worker_start_timeout;
-    supervisor_order(supervisor, (Order){.verb = "START", .lane = lane});
-    return 1;
-}
-
-void lane_want_worker(Lane *lane) {
-    if (lane->worker_count > 0 || lane->starting > 0) return;
-    if (lane->fruitless >= MAX_FRUITLESS) {
-        lane->fruitless = 0;
-        server.Log(module_context, LOG_WARNING, "%d inference workers for %s on %s ended without doing anything: giving up",
-                   MAX_FRUITLESS, backend_name(lane->backend), lane->name);
-        lane_fail(lane, NO_BACKEND);
-        return;
-    }
-    if (order_start(lane)) return;
-    if (now_ms() - lane->served_ms >= limits.worker_grace) lane_fail(lane, lane_refusal(lane));
-}
-
-static void start_failed(Lane *lane, const char *text) {
-    server.Log(module_context, LOG_WARNING, "no inference worker for %s on %s: %s", backend_name(lane->backend), lane->name, text);
-    if (lane->starting > 0) lane->starting--;
-    if (lane->worker_count == 0 && lane->starting == 0) lane_fail(lane, NO_BACKEND);
 }
 
 /* ---- Workers ---- */
@@ -283,12 +119,7 @@ static void worker_lost(Worker *worker, int hung) {
     worker->bc = NULL;
     server.Log(module_context, LOG_NOTICE, "inference worker %llu (%s on %s, pid %lld) %s", (unsigned long long)worker->id,
                backend_name(lane->backend), lane->name, (long long)worker->pid, hung ? "hangs" : "is gone");
-    Supervisor *supervisor = worker->supervisor ? supervisor_named(worker->supervisor) : NULL;
-    if (hung && supervisor) {
-        lane->starting++;
-        lane->start_by_ms = now_ms() + limits.worker_start_timeout;
-        supervisor_order(supervisor, (Order){.verb = "REPLACE", .lane = lane, .worker = worker->id, .pid = worker->pid});
-    }
+    if (hung) supervisor_replace(worker->supervisor, lane, worker->id, worker->pid);
     unit_lost(worker, hung);
     worker_free(worker);
     lane_serve(lane);
@@ -305,13 +136,6 @@ void workers_forget(const Asset *asset) {
     }
 }
 
-static Supervisor *supervisor_of_client(uint64_t client) {
-    for (Supervisor *s = all_supervisors; s; s = s->next) {
-        if (s->client == client) return s;
-    }
-    return NULL;
-}
-
 void workers_client_gone(uint64_t client) {
     Worker *worker = all_workers;
     while (worker) {
@@ -319,8 +143,7 @@ void workers_client_gone(uint64_t client) {
         if (worker->client == client) worker_lost(worker, 0);
         worker = next;
     }
-    Supervisor *supervisor = supervisor_of_client(client);
-    if (supervisor) supervisor_remove(supervisor);
+    supervisor_client_gone(client);
 }
 
 static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
@@ -328,12 +151,6 @@ static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
     for (Worker *worker = all_workers; worker; worker = worker->next) {
         if (worker->bc == bc) {
             worker_lost(worker, 0);
-            return;
-        }
-    }
-    for (Supervisor *s = all_supervisors; s; s = s->next) {
-        if (s->bc == bc) {
-            supervisor_remove(s);
             return;
         }
     }
@@ -351,26 +168,11 @@ static void drop_hanging(void) {
     }
 }
 
-static void tend_lane(Lane *lane, int64_t now) {
-    if (lane->starting > 0 && now > lane->start_by_ms) {
-        lane->starting = 1;
-        start_failed(lane, "it did not join in time");
-    }
-    if (!lane->waiting) return;
-    if (lane->worker_count == 0) {
-        lane_want_worker(lane);
-    } else if (!lane->idle && lane->backlog_ms && now - lane->backlog_ms > BACKLOG_MS && lane->starting == 0 &&
-               lane->worker_count < lane->offers) {
-        lane->backlog_ms = now;
-        order_start(lane);
-    }
-}
-
 void workers_tick(void) {
     int64_t now = now_ms();
     assets_collect();
     drop_hanging();
-    for (Lane *lane = lane_first(); lane; lane = lane->next) tend_lane(lane, now);
+    for (Lane *lane = lane_first(); lane; lane = lane->next) lane_tend(lane, now);
     for (Worker *worker = all_workers; worker; worker = worker->next) {
         if (worker->idle && worker->forget_count) worker_dispatch(worker);
         if (!worker->unit.active && now - worker->segment.used_ms > IDLE_SEGMENT_MS) segment_hollow(&worker->segment);
@@ -378,81 +180,6 @@ void workers_tick(void) {
 }
 
 /* ---- The verbs ---- */
-
-static int read_pair(RedisModuleString **argv, Lane **lane) {
-    Device device;
-    Backend backend = backend_parse(server.StringPtrLen(argv[0], NULL));
-    if (backend == BACKEND_NONE || !device_parse(server.StringPtrLen(argv[1], NULL), &device)) return 0;
-    *lane = lane_of(backend, device);
-    return 1;
-}
-
-static int speaks_protocol(RedisModuleString *argument) {
-    long long version;
-    return server.StringToLongLong(argument, &version) == API_OK && version == PROTOCOL_VERSION;
-}
-
-/* Reads OFFER backend device count ...; returns the number, or -1. `offers` has room for argc / 4. */
-static int read_offers(RedisModuleString **argv, int argc, Offer *offers) {
-    int count = 0;
-    for (int i = 0; i < argc; i += 4) {
-        long long workers;
-        if (argc - i < 4 || strcasecmp(server.StringPtrLen(argv[i], NULL), "OFFER") != 0) return -1;
-        if (!read_pair(argv + i + 1, &offers[count].lane)) return -1;
-        if (server.StringToLongLong(argv[i + 3], &workers) != API_OK || workers < 1 || workers > MAX_OFFER) return -1;
-        offers[count++].count = (int)workers;
-    }
-    return count;
-}
-
-static void offers_take(Supervisor *supervisor, Offer *offers, int count) {
-    offers_withdraw(supervisor);
-    supervisor->offers = offers;
-    supervisor->offer_count = count;
-    for (int i = 0; i < count; i++) offers[i].lane->offers += offers[i].count;
-}
-
-static Supervisor *supervisor_enrol(const char *name, uint64_t client) {
-    Supervisor *supervisor = supervisor_named(name);
-    if (supervisor && supervisor->client == client) return supervisor;
-    if (supervisor) supervisor_remove(supervisor);
-    supervisor = server.Calloc(1, sizeof(*supervisor));
-    supervisor->name = text_copy(name, strlen(name));
-    supervisor->client = client;
-    supervisor->next = all_supervisors;
-    all_supervisors = supervisor;
-    return supervisor;
-}
-
-/* SUPERVISE version name [OFFER backend device count] ... */
-static int supervise(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 4) return server.WrongArity(ctx);
-    if (!speaks_protocol(argv[2])) return server.ReplyWithError(ctx, "ERR this module speaks version 1 of the worker protocol");
-    Offer *offers = server.Calloc((size_t)argc, sizeof(Offer));
-    int count = read_offers(argv + 4, argc - 4, offers);
-    if (count < 0) {
-        server.Free(offers);
-        return server.ReplyWithError(ctx, "ERR an offer is OFFER <backend> <device> <count from 1 to 64>");
-    }
-    Supervisor *supervisor = supervisor_enrol(server.StringPtrLen(argv[3], NULL), server.GetClientId(ctx));
-    offers_take(supervisor, offers, count);
-    for (int i = 0; i < count; i++) {
-        if (offers[i].lane->waiting) lane_serve(offers[i].lane);
-    }
-    if (supervisor->orders) return reply_order(ctx, supervisor);
-    supervisor->bc = server.BlockClient(ctx, on_order, NULL, free_name, 0);
-    server.SetDisconnectCallback(supervisor->bc, on_disconnect);
-    return API_OK;
-}
-
-/* FAILED name backend device text */
-static int failed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    Lane *lane;
-    if (argc != 6) return server.WrongArity(ctx);
-    if (!read_pair(argv + 3, &lane)) return server.ReplyWithError(ctx, "ERR unknown backend or device");
-    start_failed(lane, server.StringPtrLen(argv[5], NULL));
-    return server.ReplyWithSimpleString(ctx, "OK");
-}
 
 static int free_slot(void) {
     for (int i = 0; i < WORKER_SLOTS; i++) {
@@ -511,7 +238,7 @@ static int join(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     JoinOptions options;
     if (argc < 7) return server.WrongArity(ctx);
     if (!speaks_protocol(argv[2])) return server.ReplyWithError(ctx, "ERR this module speaks version 1 of the worker protocol");
-    if (!read_pair(argv + 3, &lane)) return server.ReplyWithError(ctx, "ERR unknown backend or device");
+    if (!read_lane(argv + 3, &lane)) return server.ReplyWithError(ctx, "ERR unknown backend or device");
     if (!read_join_options(argv + 5, argc - 5, &options)) return server.ReplyWithError(ctx, "ERR bad option of JOIN");
     int slot = free_slot();
     if (slot < 0) return server.ReplyWithError(ctx, "ERR too many inference workers");
@@ -638,8 +365,8 @@ int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     static const struct {
         const char *name;
         CommandFunction function;
-    } verbs[] = {{"NEXT", next},     {"JOIN", join},   {"SHM", shared_memory}, {"SUPERVISE", supervise},
-                 {"FAILED", failed}, {"MODEL", model}, {"LIST", list}};
+    } verbs[] = {{"NEXT", next},     {"JOIN", join},   {"SHM", shared_memory}, {"SUPERVISE", supervise_verb},
+                 {"FAILED", failed_verb}, {"MODEL", model}, {"LIST", list}};
     if (argc < 2) return server.WrongArity(ctx);
     if (blocking_refused(ctx)) return API_OK;
     const char *verb = server.StringPtrLen(argv[1], NULL);

@@ -1,4 +1,4 @@
-/* Inference workers and supervisors: who does the arithmetic. Their side of the talk is docs/inference-protocol.md. */
+/* Inference workers: who does the arithmetic. Their side of the talk is docs/inference-protocol.md. */
 #ifndef TASKENSEMBLE_AI_WORKER_H
 #define TASKENSEMBLE_AI_WORKER_H
 
@@ -35,19 +35,13 @@ int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 Worker *worker_first(void);
 /* Puts a unit together for a worker that waits and wakes it. Returns 0 if there is nothing for it to do. */
 int worker_dispatch(Worker *worker);
-/* Sees to it that a worker for this lane comes, or fails what waits where none can come. */
-void lane_want_worker(Lane *lane);
-/* Whether a worker is there or could be started. */
-int lane_can_serve(const Lane *lane);
-/* What a store is answered when it is not: the original's text. */
-const char *lane_refusal(const Lane *lane);
 /* Workers that hold this asset are told to forget it. */
 void workers_forget(const Asset *asset);
 /* The version text of the last worker of this backend, or NULL if there never was one. */
 const char *backend_version(Backend backend);
 /* A client of the server has gone. */
 void workers_client_gone(uint64_t client);
-/* Ten times a second: overdue units, overdue starts, lanes nobody serves, idle memory. */
+/* Ten times a second: overdue units, lanes, idle memory. */
 void workers_tick(void);
 int64_t module_started_ms(void);
 

@@ -20,7 +20,7 @@ KEYS = [b"t0", b"t1", b"t2", b"t3", b"m0", b"m1", b"m2", b"s0", b"s1", b"text", 
 TENSORS, MODELS, SCRIPTS = KEYS[:4], KEYS[4:7], KEYS[7:9]
 TYPES = [b"FLOAT", b"DOUBLE", b"INT8", b"INT16", b"INT32", b"INT64", b"UINT8", b"UINT16", b"BOOL", b"STRING"]
 SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 1, 0]
-PROGRAMS = [b"add", b"both", b"echo", b"first", b"fail no", b"slow 0.001", b"pad 5", b"broken", b"die-batched", b"pid"]
+PROGRAMS = [b"add", b"both", b"echo", b"first", b"fail no", b"slow 0.001", b"pad 5", b"broken", b"pid"]
 KEYWORDS = [
     b"INPUTS", b"OUTPUTS", b"TIMEOUT", b"BLOB", b"VALUES", b"META", b"TAG", b"BATCHSIZE", b"LOAD", b"PERSIST", b"ROUTING", b"|>",
     b"KEYS", b"ARGS", b"SOURCE", b"ENTRY_POINTS", b"$", b"AI.MODELRUN", b"AI.TENSORSET", b"AI.SCRIPTEXECUTE", b"CPU", b"GPU:1",
@@ -91,6 +91,10 @@ class Grammar:
             *self.random.choice([[], [b"BLOB"], [b"VALUES"], [b"META", b"VALUES"]]),
         ]
 
+    def program(self) -> Word:
+        """A model; now and then one that kills its worker."""
+        return b"die-batched" if self.random.random() < 0.01 else self.random.choice(PROGRAMS)
+
     def modelstore(self) -> list[Word]:
         words = [b"AI.MODELSTORE", self.key(MODELS), self.random.choice([b"TORCH", b"TORCH", b"ONNX", b"TF"]), b"CPU"]
         if self.random.random() < 0.3:
@@ -101,10 +105,10 @@ class Grammar:
                 words += [b"MINBATCHSIZE", b"4", b"MINBATCHTIMEOUT", b"2"]
         if words[2] == b"TF":
             words += [b"INPUTS", b"1", b"a", b"OUTPUTS", b"1", b"b"]
-        return [*words, b"BLOB", self.random.choice(PROGRAMS)]
+        return [*words, b"BLOB", self.program()]
 
     def modelset(self) -> list[Word]:
-        return [b"AI.MODELSET", self.key(MODELS), b"TORCH", b"CPU", b"BLOB", self.random.choice(PROGRAMS)]
+        return [b"AI.MODELSET", self.key(MODELS), b"TORCH", b"CPU", b"BLOB", self.program()]
 
     def modelexecute(self) -> list[Word]:
         inputs, outputs = self.keys(TENSORS), self.keys(TENSORS, 1, 2)

@@ -236,7 +236,9 @@ def test_keys_of_graphs_and_runs_are_known(client: redis.Redis) -> None:
 
 
 def test_an_acl_user_reads_and_writes_only_the_keys_it_may(stored: redis.Redis, database: Any) -> None:
-    stored.execute_command("ACL", "SETUSER", "member", "on", "nopass", "+@all", "-@admin", "-AI._WORKER", "~in.*", "~out.*")
+    stored.execute_command(
+        "ACL", "SETUSER", "member", "on", "nopass", "+@all", "-@admin", "-AI._WORKER", "~in.*", "~out.*"
+    )
     member = database.client()
     member.execute_command("AUTH", "member", "x")
     stored.copy("a", "in.a")
