@@ -11,7 +11,9 @@ program = exp.create_run_settings(exe=sys.executable, exe_args="oscillator.py")
 ensemble = exp.create_ensemble(
     "oscillator", samples="samples.csv", run_settings=program
 )
-ensemble.attach_generator_files(to_copy="oscillator.py", to_configure="oscillator.in")
+ensemble.attach_generator_files(
+    to_copy="oscillator.py", to_configure="oscillator.in"
+)
 exp.generate(ensemble, overwrite=True)
 exp.start(ensemble, block=True, summary=True)
 
@@ -21,5 +23,7 @@ with open("swept.csv", "w", newline="") as file:
     )
     table.writeheader()
     for row in exp.results(ensemble):
-        table.writerow({"member": row["name"], **row["params"], **row["result"]})
+        table.writerow(
+            {"member": row["name"], **row["params"], **row["result"]}
+        )
 print(Path("swept.csv").read_text(), end="")

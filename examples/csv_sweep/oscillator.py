@@ -13,7 +13,9 @@ def read(path: str) -> dict[str, float]:
         line.partition("#")[0].partition("=")
         for line in Path(path).read_text().splitlines()
     )
-    return {name.strip(): float(value) for name, equals, value in lines if equals}
+    return {
+        name.strip(): float(value) for name, equals, value in lines if equals
+    }
 
 
 def settle(mass: float, stiffness: float, damping: float) -> dict[str, float]:

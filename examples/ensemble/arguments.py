@@ -13,7 +13,9 @@ by_name = exp.create_ensemble(
     run_settings=program,
 )
 as_table = exp.create_ensemble(
-    "as_table", params_as_args={"H": [5, 6], "steps": [50, 100]}, run_settings=program
+    "as_table",
+    params_as_args={"H": [5, 6], "steps": [50, 100]},
+    run_settings=program,
 )
 # --8<-- [end:arguments]
 print(by_name[0].run_settings.exe_args, len(as_table))

@@ -33,7 +33,9 @@ ensemble.add_ml_model("mean", "TORCH", model=mean, device="CPU", batch_size=8)
 
 Path("mean.pt").write_bytes(mean)
 # --8<-- [start:file]
-ensemble.add_ml_model("mean_of_file", "TORCH", model_path="mean.pt", device="CPU")
+ensemble.add_ml_model(
+    "mean_of_file", "TORCH", model_path="mean.pt", device="CPU"
+)
 # --8<-- [end:file]
 
 

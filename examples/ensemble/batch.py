@@ -7,7 +7,9 @@ exp = Experiment("batch", launcher="slurm")
 allocation = exp.create_batch_settings(
     nodes=2, time="00:30:00", queue="compute", account="climate"
 )
-program = exp.create_run_settings(exe="/bin/echo", exe_args="hello", run_command="srun")
+program = exp.create_run_settings(
+    exe="/bin/echo", exe_args="hello", run_command="srun"
+)
 program.set_tasks(4)
 # --8<-- [end:settings]
 

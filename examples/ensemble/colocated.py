@@ -18,7 +18,9 @@ class Mean(torch.nn.Module):
 
 
 exp = Experiment("colocated", launcher="local")
-program = exp.create_run_settings(sys.executable, str(Path("use_model.py").resolve()))
+program = exp.create_run_settings(
+    sys.executable, str(Path("use_model.py").resolve())
+)
 # --8<-- [start:colocate]
 ensemble = exp.create_ensemble("beside", run_settings=program, replicas=2)
 ensemble.colocate_db_uds(db_cpus=1)

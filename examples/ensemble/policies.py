@@ -9,7 +9,9 @@ exp = Experiment("policies", launcher="local")
 path = str(Path("simulate.py").resolve())
 
 # --8<-- [start:retries]
-flaky = exp.create_run_settings(exe=sys.executable, exe_args=[path, "--fail_until=1"])
+flaky = exp.create_run_settings(
+    exe=sys.executable, exe_args=[path, "--fail_until=1"]
+)
 retried = exp.create_ensemble(
     "retried", run_settings=flaky, replicas=2, retries=2, retry_delay=0.1
 )
@@ -28,7 +30,9 @@ print([(row["state"], row["reason"]) for row in exp.results(limited)])
 
 # --8<-- [start:failures]
 broken = exp.create_run_settings(exe="/bin/false")
-stopped = exp.create_ensemble("stopped", run_settings=broken, replicas=50, on_failure=3)
+stopped = exp.create_ensemble(
+    "stopped", run_settings=broken, replicas=50, on_failure=3
+)
 exp.start(stopped, block=True)
 states = [row["state"] for row in exp.results(stopped)]
 print({state: states.count(state) for state in sorted(set(states))})
@@ -37,7 +41,10 @@ print({state: states.count(state) for state in sorted(set(states))})
 # --8<-- [start:resources]
 program = exp.create_run_settings(exe=sys.executable, exe_args=path)
 wide = exp.create_ensemble(
-    "wide", run_settings=program, replicas=2, resources={"cpus": 2, "memory": "512M"}
+    "wide",
+    run_settings=program,
+    replicas=2,
+    resources={"cpus": 2, "memory": "512M"},
 )
 exp.start(wide, block=True)
 # --8<-- [end:resources]

@@ -11,7 +11,9 @@ program_path = str(Path("simulate.py").resolve())
 exp = Experiment("start", launcher="local")
 program = exp.create_run_settings(exe=sys.executable, exe_args=program_path)
 ensemble = exp.create_ensemble(
-    "plate", params={"THERMO": [95, 100, 105], "STEPS": 50}, run_settings=program
+    "plate",
+    params={"THERMO": [95, 100, 105], "STEPS": 50},
+    run_settings=program,
 )
 ensemble.attach_generator_files(to_configure="plate.in")
 exp.start(ensemble, block=True, summary=True)

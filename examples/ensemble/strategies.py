@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 from taskensemble import Experiment
 
 exp = Experiment("strategies", launcher="local")
@@ -62,9 +64,12 @@ def neighbours(
 ) -> list[dict[str, str]]:
     """Each value of the first parameter, n_models at most, with the first value of every other."""
     others = {
-        name: choices[0] for name, choices in zip(names[1:], values[1:], strict=True)
+        name: choices[0]
+        for name, choices in zip(names[1:], values[1:], strict=True)
     }
-    return [{names[0]: value, **others} for value in values[0][: n_models or None]]
+    return [
+        {names[0]: value, **others} for value in values[0][: n_models or None]
+    ]
 
 
 mine = exp.create_ensemble(
@@ -76,9 +81,9 @@ mine = exp.create_ensemble(
 # --8<-- [end:own]
 
 # --8<-- [start:samples]
-import numpy as np  # noqa: E402  shown with what it is used for
-
-table = exp.create_ensemble("table", samples="samples.csv", run_settings=program)
+table = exp.create_ensemble(
+    "table", samples="samples.csv", run_settings=program
+)
 array = exp.create_ensemble(
     "array",
     samples=np.array([[95.0, 50], [105.0, 100]]),

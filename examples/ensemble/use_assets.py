@@ -16,7 +16,9 @@ print(client.get_tensor("average"))
 # --8<-- [end:calls]
 client.run_model("mean_of_file", ["scaled"], ["average_of_file"])
 for script in ("shift", "scale_of_file"):
-    client.run_script(script, script.removesuffix("_of_file"), ["field"], [script])
+    client.run_script(
+        script, script.removesuffix("_of_file"), ["field"], [script]
+    )
 results = {
     name: client.get_tensor(name).ravel().tolist()
     for name in ("average", "average_of_file", "shift", "scale_of_file")

@@ -8,6 +8,7 @@ from taskensemble.ai import Client
 
 client = Client()
 client.put_tensor(
-    "answer", np.array([float(os.environ["TASKENSEMBLE_MEMBER"].rpartition("_")[2])])
+    "answer",
+    np.array([float(os.environ["TASKENSEMBLE_MEMBER"].rpartition("_")[2])]),
 )
 print("I wrote", client.get_tensor("answer"))

@@ -12,7 +12,10 @@ client = Client()
 periods = {}
 for expert in os.environ["SSKEYIN"].split(","):
     client.set_data_source(expert)
-    angles, periods[expert] = client.get_tensor("angles"), client.get_tensor("periods")
+    angles, periods[expert] = (
+        client.get_tensor("angles"),
+        client.get_tensor("periods"),
+    )
 first, second = periods.values()
 agree = np.abs(first - second) < 1e-3
 until = float(angles[-1] if agree.all() else angles[np.argmin(agree)])

@@ -28,7 +28,9 @@ experts = exp.create_ensemble(
 experts.add_model(exp.create_model("series", program("series.py", "2.5")))
 experts.enable_key_prefixing()
 
-consumer = exp.create_model("compare", program("compare.py"), depends_on=experts)
+consumer = exp.create_model(
+    "compare", program("compare.py"), depends_on=experts
+)
 for expert in experts:
     consumer.register_incoming_entity(expert)
 

@@ -20,8 +20,12 @@ ensemble = exp.create_ensemble(
     run_settings=settings,
     perm_strategy="step",
 )
-ensemble.attach_generator_files(to_copy=["member.py"], to_configure=["member.in"])
-ensemble.add_script("double", script="def double(x):\n    return x * 2\n", device="CPU")
+ensemble.attach_generator_files(
+    to_copy=["member.py"], to_configure=["member.in"]
+)
+ensemble.add_script(
+    "double", script="def double(x):\n    return x * 2\n", device="CPU"
+)
 
 exp.generate(db, ensemble, overwrite=True)
 exp.start(db, block=True)

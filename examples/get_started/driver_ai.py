@@ -26,7 +26,9 @@ exp = Experiment("throws_ai", launcher="local")
 db = exp.create_database(port=0)
 program = exp.create_run_settings(exe=sys.executable, exe_args="ask.py")
 throws = exp.create_ensemble(
-    "throw", params={"SPEED": [10, 20, 40], "DRAG": [0.01, 0.1]}, run_settings=program
+    "throw",
+    params={"SPEED": [10, 20, 40], "DRAG": [0.01, 0.1]},
+    run_settings=program,
 )
 throws.attach_generator_files(to_copy="ask.py", to_configure="ball.in")
 throws.add_ml_model("height", "TORCH", model=model, device="CPU")

@@ -21,7 +21,8 @@ class Hill(torch.nn.Module):
 
 
 compiled = subprocess.run(
-    ["cc", "-std=c11", "-O2", "member.c", "-o", "member", "-lhiredis"], check=False
+    ["cc", "-std=c11", "-O2", "member.c", "-o", "member", "-lhiredis"],
+    check=False,
 )
 if compiled.returncode:
     sys.exit(

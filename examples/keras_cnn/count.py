@@ -14,5 +14,8 @@ client = Client()
 client.put_tensor("pictures", made)
 client.run_model("counter", ["pictures"], ["counts"])
 counts = client.get_tensor("counts")
-result = {"error": float(np.abs(counts - blobs).mean()), "blobs": float(blobs.mean())}
+result = {
+    "error": float(np.abs(counts - blobs).mean()),
+    "blobs": float(blobs.mean()),
+}
 Path("result.json").write_text(json.dumps(result))

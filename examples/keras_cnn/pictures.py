@@ -11,5 +11,7 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     made = np.zeros((count, 16, 16, 1), dtype=np.float32)
     for picture, number in zip(made, blobs, strict=True):
         for y, x in random.uniform(2, 14, (number, 2)):
-            picture[..., 0] += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 2)
+            picture[..., 0] += np.exp(
+                -((rows - y) ** 2 + (columns - x) ** 2) / 2
+            )
     return made, blobs[:, None].astype(np.float32)

@@ -13,11 +13,14 @@ if shutil.which("mpicc") is None or shutil.which("mpirun") is None:
         "This example needs MPI: `apt-get install openmpi-bin libopenmpi-dev` on Debian."
     )
 subprocess.run(
-    ["mpicc", "-std=c11", "-O2", "heat_rod.c", "-o", "heat_rod", "-lm"], check=True
+    ["mpicc", "-std=c11", "-O2", "heat_rod.c", "-o", "heat_rod", "-lm"],
+    check=True,
 )
 
 exp = Experiment("rods", launcher="local")
-rod = exp.create_run_settings(exe=str(Path("heat_rod").resolve()), run_command="mpirun")
+rod = exp.create_run_settings(
+    exe=str(Path("heat_rod").resolve()), run_command="mpirun"
+)
 rod.set_tasks(2)
 mpi = subprocess.run(
     ["mpirun", "--version"], capture_output=True, text=True, check=True

@@ -57,6 +57,10 @@ if __name__ == "__main__":
             client.run_model("flow", ["before"], ["predicted"])
             off = client.get_tensor("predicted") - after
             errors.append(float(np.sqrt(np.mean(off**2))))
-    result = {"windows": windows, "first_error": errors[0], "last_error": errors[-1]}
+    result = {
+        "windows": windows,
+        "first_error": errors[0],
+        "last_error": errors[-1],
+    }
     Path("result.json").write_text(json.dumps(result))
     print(os.environ["TASKENSEMBLE_MEMBER"], result)

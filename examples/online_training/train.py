@@ -20,7 +20,11 @@ class Flow(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(2, 48), nn.Tanh(), nn.Linear(48, 48), nn.Tanh(), nn.Linear(48, 2)
+            nn.Linear(2, 48),
+            nn.Tanh(),
+            nn.Linear(48, 48),
+            nn.Tanh(),
+            nn.Linear(48, 2),
         )
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
@@ -36,7 +40,10 @@ schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
 # --8<-- [start:learn]
 # The names in SSKEYIN, the members registered by the driver, are where the data comes from.
 swings = DynamicDataGenerator(
-    data_info_or_list_name="swings", batch_size=64, cluster=False, wait_interval=0.1
+    data_info_or_list_name="swings",
+    batch_size=64,
+    cluster=False,
+    wait_interval=0.1,
 )
 losses: list[float] = []
 for epoch in range(EPOCHS):

@@ -36,7 +36,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=3))
 # --8<-- [start:start]
 exp = Experiment("valley", launcher="local")
-point = exp.create_model("point", exp.create_run_settings(sys.executable, "valley.py"))
+point = exp.create_model(
+    "point", exp.create_run_settings(sys.executable, "valley.py")
+)
 point.attach_generator_files(to_copy="valley.py", to_configure="point.in")
 exp.start_adaptive(point, rounds(study), quiet=True)
 # --8<-- [end:start]

@@ -19,6 +19,8 @@ def drag(reynolds: np.ndarray) -> np.ndarray:
 def train() -> bytes:
     """The ONNX model: log10 of the Reynolds number (n, 1), FLOAT, to log10 of the drag coefficient (n, 1), FLOAT."""
     x = np.random.default_rng(1).uniform(-1, 5, (2000, 1)).astype(np.float32)
-    forest = RandomForestRegressor(n_estimators=30, max_depth=10, random_state=1)
+    forest = RandomForestRegressor(
+        n_estimators=30, max_depth=10, random_state=1
+    )
     forest.fit(x, np.log10(drag(10.0 ** x[:, 0])))
     return to_onnx(forest, x[:1]).SerializeToString()
