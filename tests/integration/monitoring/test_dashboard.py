@@ -1,0 +1,103 @@
+"""The dashboard's server and the metrics, read as a browser and Prometheus read them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from taskensemble.launch.embedded import free_port
+from tests.monitored import PASSWORD, finished_run, serving
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path_factory.mktemp("monitoring")
+    with finished_run(folder) as run_id:
+        yield folder, run_id
+
+
+@pytest.fixture(scope="module")
+def dashboard(run: tuple[Path, str]) -> Iterator[str]:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with serving(run[0], url, "dashboard", "--port", str(port), TASKENSEMBLE_DASHBOARD_PASSWORD=PASSWORD):
+        yield url
+
+
+def fetch(url: str, password: str = PASSWORD) -> Any:
+    request = urllib.request.Request(url)
+    token = base64.b64encode(f"taskensemble:{password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {token}")
+    return urllib.request.urlopen(request, timeout=20)
+
+
+def test_nobody_sees_anything_without_the_password(dashboard: str) -> None:
+    for path in ("/", "/api/overview", "/api/live", "/static/dashboard.js"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetch(dashboard + path, password="wrong")
+
+
+def test_a_run_is_shown_with_its_members_parameters_and_results(dashboard: str, run: tuple[Path, str]) -> None:
+    overview = json.load(fetch(f"{dashboard}/api/overview"))
+    assert [each["run_id"] for each in overview["runs"]] == [run[1]]
+    assert overview["workers"][0]["slots"] == 2
+    detail = json.load(fetch(f"{dashboard}/api/runs/{run[1]}"))
+    assert detail["states"] == "cccfcc"
+    assert detail["entities"][0]["failed"] == 1
+    table = json.load(fetch(f"{dashboard}/api/runs/{run[1]}/table"))
+    assert [(row["params.T"], row.get("result.y")) for row in table if row["state"] == "Completed"] == [
+        ("0", 0), ("1", 1), ("2", 4), ("4", 16), ("5", 25)
+    ]  # fmt: skip
+    assert all(row["seconds"] > 0 and row["node"] for row in table)
+
+
+def test_the_log_of_a_failed_member_is_shown_with_the_reason(dashboard: str, run: tuple[Path, str]) -> None:
+    log = json.load(fetch(f"{dashboard}/api/runs/{run[1]}/log/3?stream=err"))
+    assert log["text"] == "bad weather\n"
+    assert log["reason"].startswith("exit status 3")
+    assert json.load(fetch(f"{dashboard}/api/runs/{run[1]}/log/99"))["text"] == "The run has no member 99."
+
+
+def test_an_unknown_run_is_a_404_that_says_so(dashboard: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(f"{dashboard}/api/runs/nothing")
+    assert caught.value.code == 404
+    assert "no run 'nothing'" in json.load(caught.value)["error"]
+
+
+def test_news_arrive_as_server_sent_events(dashboard: str, run: tuple[Path, str]) -> None:
+    with fetch(f"{dashboard}/api/live?run={run[1]}") as stream:
+        seen: dict[str, Any] = {}
+        name = ""
+        while set(seen) < {"overview", "databases", "run"}:
+            line = stream.readline().decode().strip()
+            if line.startswith("event:"):
+                name = line.removeprefix("event:").strip()
+            elif line.startswith("data:"):
+                seen[name] = json.loads(line.removeprefix("data:"))
+    assert seen["run"]["status"]["completed"] == 5
+
+
+def test_prometheus_reads_members_workers_and_durations(run: tuple[Path, str]) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}/metrics"
+    with serving(run[0], url, "metrics", "--port", str(port)):
+        for _ in range(2):  # a second scrape must not count anything again
+            text = urllib.request.urlopen(url, timeout=20).read().decode()
+            samples = {
+                (sample.name, *sorted(sample.labels.values())): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            }
+    assert samples["taskensemble_members", "completed", "sweep", run[1]] == 5
+    assert samples["taskensemble_members", "failed", "sweep", run[1]] == 1
+    assert samples["taskensemble_member_run_seconds_count", "Completed", "sweep"] == 5
+    assert samples["taskensemble_member_run_seconds_count", "Failed", "sweep"] == 1
+    assert samples["taskensemble_member_wait_seconds_count", "sweep"] == 6
+    assert [value for key, value in samples.items() if key[0] == "taskensemble_worker_slots"] == [2]
