@@ -26,6 +26,8 @@ from taskensemble.engine.store import Store
 from taskensemble.launch.embedded import free_port, server_binary
 
 ROUNDS = 3
+REFERENCE = 0.45
+"""Members a second, as a share of `xargs -P 2` in the same run, when this figure was last set (2 cores)."""
 
 
 class Plane:
@@ -170,9 +172,25 @@ def enqueue_rate(plane: Plane, size: int) -> float:
     return size / written.written
 
 
-def main() -> None:
+def check(size: int = 1000) -> int:
+    """Compares the ratio to xargs with the reference; 1 when it has fallen by a quarter, else 0."""
+    folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
+    plane = Plane(folder)
+    try:
+        plane.worker(2)
+        ratios = [
+            size / plane.run(["/bin/true"], size).whole / measure("xargs", size).members_per_s for _ in range(ROUNDS)
+        ]
+    finally:
+        plane.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    ratio = statistics.median(ratios)
+    print(f"members a second / xargs: {ratio:.2f} (reference {REFERENCE:.2f})")
+    return int(ratio < 0.75 * REFERENCE)
+
+
+def main(size: int = 1000) -> None:
     """Prints the table."""
-    size = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
     plane = Plane(folder)
     try:
@@ -207,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)

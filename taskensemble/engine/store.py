@@ -322,10 +322,12 @@ class Store:
         """State and latest attempt of some members, or of all."""
         prefix = run_key(run_id)[:-3]
         letters = cast(bytes, self._redis.get(prefix + "state") or b"").decode()
-        wanted = range(len(letters)) if indexes is None else indexes
+        if indexes is None:
+            found = {int(index): text for index, text in self._redis.hscan_iter(prefix + "attempts", count=_BATCH)}
+            return [_attempt(index, letter, found.get(index)) for index, letter in enumerate(letters)]
         records: list[AttemptRecord] = []
-        for start in range(0, len(wanted), _BATCH):
-            part = wanted[start : start + _BATCH]
+        for start in range(0, len(indexes), _BATCH):
+            part = indexes[start : start + _BATCH]
             texts = self._redis.hmget(prefix + "attempts", [str(index) for index in part])
             records.extend(_attempt(index, letters[index], text) for index, text in zip(part, texts, strict=True))
         return records
@@ -595,8 +597,11 @@ def read_claims(answer: Sequence[Any]) -> list[Claim]:
 
 
 def _attempt(index: int, letter: str, text: bytes | str | None) -> AttemptRecord:
-    known = json.loads(text) if text else {}
-    return AttemptRecord(
+    # Built without validation: it is our own, and there may be 100,000 of them.
+    if not text:
+        return AttemptRecord.model_construct(index=index, state=_STATES[letter])
+    known = json.loads(text)
+    return AttemptRecord.model_construct(
         index=index,
         state=_STATES[letter],
         attempt=known.get("a", 0),
