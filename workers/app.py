@@ -20,9 +20,10 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from kombu import Exchange, Queue
 
-from taskensemble.engine import messages, urls
+from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
+from taskensemble.errors import InputError
 from workers import allocation, process, reaper, transport
 from workers.completion import completion
 from workers.members import Members
@@ -93,7 +94,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--memory", type=int, default=0, metavar="MiB", help="memory to give to members (default: not counted)"
     )
-    parser.add_argument("--tag", action="append", default=[], help="what members may ask for by name; may be repeated")
+    parser.add_argument(
+        "--tags",
+        "--tag",
+        action="extend",
+        type=lambda names: [name for name in names.split(",") if name],
+        default=[],
+        help="what members may ask for by name: a,b; may be repeated",
+    )
     parser.add_argument("--queue", default="", help="serve this batch queue alone")
     parser.add_argument("--name", default=None, help="name of the worker, unique in the control plane")
     parser.add_argument(
@@ -111,7 +119,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 def make_node(options: argparse.Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
     """What this worker gives to members, and whether its CPU numbers are real and its own."""
-    whole = allocation.of_environment(os.environ, tuple(options.tag))
+    whole = allocation.of_environment(os.environ, tuple(options.tags))
     if whole is not None:
         allocation.forget_wishes(os.environ)
         return whole, False
@@ -120,7 +128,7 @@ def make_node(options: argparse.Namespace) -> tuple[Node | allocation.Allocation
     pinned = process.lock_cpus(usable, slots)
     gpus = options.gpus if options.gpus is not None else os.environ.get("CUDA_VISIBLE_DEVICES", "")
     listed = tuple(gpu for gpu in gpus.split(",") if gpu.strip() and gpu.strip() != "-1")
-    return Node(tuple(pinned or range(slots)), listed, options.memory, tuple(options.tag)), bool(pinned)
+    return Node(tuple(pinned or range(slots)), listed, options.memory, tuple(options.tags)), bool(pinned)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,6 +148,11 @@ def main(argv: list[str] | None = None) -> int:
             "TASKENSEMBLE_STORE_URL is not set: records need a Redis or Valkey server beside this broker",
             file=sys.stderr,
         )
+        return 2
+    try:
+        signing.from_environment()
+    except InputError as error:
+        print(error, file=sys.stderr)
         return 2
     # Celery's warning is about pickles, which no worker of ours reads.
     warnings.filterwarnings("ignore", category=SecurityWarning)
