@@ -128,7 +128,7 @@ def worker(
 
 
 def inference_worker(context: typer.Context) -> None:
-    """Run an inference worker in the foreground; it serves --db host:port with one --backend on one --device; --help tells the rest."""
+    """Run an inference worker in the foreground: one --backend on one --device for the server --db host:port; see --help."""
     _replace_by("workers.inference", ["worker", *context.args], dict(os.environ))
 
 
