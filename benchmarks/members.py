@@ -26,8 +26,6 @@ from taskensemble.engine.store import Store
 from taskensemble.launch.embedded import free_port, server_binary
 
 ROUNDS = 3
-REFERENCE = 0.45
-"""Members a second, as a share of `xargs -P 2` in the same run, when this figure was last set (2 cores)."""
 
 
 class Plane:
@@ -170,23 +168,6 @@ def enqueue_rate(plane: Plane, size: int) -> float:
     publisher.delete_queues([messages.SERVICE_QUEUE])
     publisher.close()
     return size / written.written
-
-
-def check(size: int = 1000) -> int:
-    """Compares the ratio to xargs with the reference; 1 when it has fallen by a quarter, else 0."""
-    folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
-    plane = Plane(folder)
-    try:
-        plane.worker(2)
-        ratios = [
-            size / plane.run(["/bin/true"], size).whole / measure("xargs", size).members_per_s for _ in range(ROUNDS)
-        ]
-    finally:
-        plane.close()
-        shutil.rmtree(folder, ignore_errors=True)
-    ratio = statistics.median(ratios)
-    print(f"members a second / xargs: {ratio:.2f} (reference {REFERENCE:.2f})")
-    return int(ratio < 0.75 * REFERENCE)
 
 
 def main(size: int = 1000) -> None:

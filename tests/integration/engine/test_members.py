@@ -278,3 +278,22 @@ def test_outputs_of_completed_members_are_dropped_where_only_failures_matter(pla
     plane.finish(plane.start(run, members))
     assert not (tmp_path / "plate/plate_0/plate_0.out").exists()
     assert (tmp_path / "plate/plate_1/plate_1.out").read_text() == "1\n"
+
+
+def test_a_users_own_workers_module_does_not_shadow_ours(plane: Plane, tmp_path: Path) -> None:
+    (tmp_path / "workers.py").write_text("raise SystemExit('the wrong one')\n")
+    plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/bin/true"], 1)
+    assert plane.finish(plane.start(run, members)).completed == 1
+
+
+def test_a_member_that_cannot_have_its_folder_fails_with_the_reason_and_others_go_on(
+    plane: Plane, tmp_path: Path
+) -> None:
+    plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/bin/true"], 2)
+    (tmp_path / "plate").mkdir()
+    (tmp_path / "plate/plate_0").write_text("in the way")
+    status = plane.finish(plane.start(run, members))
+    assert (status.completed, status.failed) == (1, 1)
+    assert "plate_0" in plane.store.attempts(run.run_id, [0])[0].reason
