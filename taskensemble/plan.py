@@ -487,12 +487,13 @@ def _incoming(model: Model) -> tuple[str, ...]:
 
 def _resources(resources: Resources, command: CommandRecord) -> ResourcesRecord:
     cpus = resources.cpus
+    nodes = resources.nodes or command.nodes or 1
     if cpus is None:
-        tasks = command.tasks_per_node or -(-(command.tasks or 1) // (command.nodes or 1))
+        tasks = command.tasks_per_node or -(-(command.tasks or 1) // nodes)
         cpus = tasks * (command.cpus_per_task or 1)
     return ResourcesRecord(
         cpus=cpus,
-        nodes=command.nodes or 1,
+        nodes=nodes,
         gpus=resources.gpus,
         memory_mb=resources.memory_mb,
         whole_node=resources.whole_node,

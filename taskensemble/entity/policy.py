@@ -24,6 +24,7 @@ class Resources:
         gpus: whole GPUs, or a fraction of one.
         memory: MiB, or text such as "4G"; 0: not limited.
         whole_node: nothing else runs beside it.
+        nodes: of an allocation, each with these CPUs, GPUs and memory; None: as many as the run settings ask for, else 1.
         tags: a worker must carry all of them.
     """
 
@@ -32,8 +33,11 @@ class Resources:
     memory: int | str = 0
     whole_node: bool = False
     tags: tuple[str, ...] = ()
+    nodes: int | None = None
 
     def __post_init__(self) -> None:
+        if self.nodes is not None and (not _whole(self.nodes) or self.nodes < 1):
+            raise InputError(f"resources: nodes={self.nodes!r}; give a whole number of 1 or more")
         if self.cpus is not None and (not _whole(self.cpus) or self.cpus < 1):
             raise InputError(f"resources: cpus={self.cpus!r}; give a whole number of 1 or more")
         if isinstance(self.gpus, bool) or not isinstance(self.gpus, (int, float)) or not 0 <= self.gpus < math.inf:
