@@ -83,6 +83,8 @@ class ControlPlane:
         if not self.is_open:
             self._serve()
         if self._store is None:
+            # A wrong address is told at once; an open store has the patience for a restart.
+            Store.connect(self.store_url, patience=2.0).close()
             self._store = Store.connect(self.store_url)
         return self._store
 
