@@ -63,8 +63,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(LOCK) $(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed-dev
-	$(LOCK) $(PIP_INSTALL) -e '.[docs]'
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(LOCK) $(PIP_INSTALL) -e '.[docs,plots]'
 	@touch $@
 
 clean:
