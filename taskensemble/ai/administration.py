@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dataset import check_type
+from .arguments import check_type
 from .error import RedisRuntimeError
 from .models import ModelCalls
 from .resp import Reply

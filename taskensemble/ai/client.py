@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from .administration import AdministrationCalls
-from .dataset import check_type
+from .arguments import check_type
+from .logger import SRObject
 from .options import ConfigOptions
 from .session import is_clustered
 
 
-class Client(AdministrationCalls):
+class Client(AdministrationCalls, SRObject):
     """A connection to an AI database; it can be shared by threads, which then take turns.
 
     A member of an ensemble needs no argument: `Client()`. Forms:
@@ -47,9 +48,9 @@ class Client(AdministrationCalls):
         self._begin(options, is_clustered(options), None, logger_name)
 
     def _begin(self, options: ConfigOptions, cluster: bool, address: str | None, logger_name: str) -> None:
-        check_type(logger_name, "logger_name", str)
+        SRObject.__init__(self, logger_name)
         self._name = logger_name
-        super().__init__(options, cluster=cluster, address=address)
+        AdministrationCalls.__init__(self, options, cluster=cluster, address=address)
 
     def __str__(self) -> str:
         kind = "Clustered" if self._topology.clustered else "Non-clustered"

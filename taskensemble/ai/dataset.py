@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import check_type
 from .encoding import Array, type_name
 from .error import RedisInternalError, RedisKeyError, RedisRuntimeError
+from .logger import SRObject
 
 TENSOR_NAMES = b".tensor_names"
 COMPLETE = b".COMPLETE"
@@ -31,12 +33,6 @@ _SCALARS: dict[int, np.dtype[Any]] = {
 _CODES = {dtype: code for code, dtype in _SCALARS.items()}
 _STRING = 7
 _UNSUPPORTED_TENSORS = ("BOOL", "STRING")
-
-
-def check_type(value: object, name: str, kind: type | tuple[type, ...]) -> None:
-    """Raise SmartRedis' TypeError unless the argument has the type asked for."""
-    if not isinstance(value, kind):
-        raise TypeError(f"Argument {name} is of type {type(value)}, not {kind}")
 
 
 def check_tensor(name: str, data: Array) -> None:
@@ -56,7 +52,7 @@ def check_tensor(name: str, data: Array) -> None:
         raise RedisRuntimeError(f"Tensor {name!r} has the shape {data.shape}: all dimensions must be positive")
 
 
-class Dataset:
+class Dataset(SRObject):
     """Tensors and metadata under one name, to be stored with `Client.put_dataset`.
 
     A metadata field holds any number of scalars of one type, or any number of strings; adding to a field appends.
@@ -64,6 +60,7 @@ class Dataset:
 
     def __init__(self, name: str) -> None:
         check_type(name, "name", str)
+        super().__init__(name)
         self._name = name
         self._tensors: dict[str, Array] = {}
         self._scalars: dict[str, list[np.generic]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .dataset import COMPLETE, Dataset, check_type, stored_tensor_names
+from .arguments import check_type
+from .dataset import COMPLETE, Dataset, stored_tensor_names
 from .error import RedisKeyError, RedisRuntimeError
 from .session import reported
 from .tensors import TensorCalls, tensor_get, tensor_of, tensor_set

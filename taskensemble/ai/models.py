@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .dataset import check_type
+from .arguments import check_type, checked_device, checked_file, gpu_range, names
 from .datasets import DatasetCalls
 from .error import RedisRuntimeError
 from .resp import Argument, Reply, ReplyError
-from .session import LOAD_TIMEOUT, checked_device, checked_file, gpu_range, names, ran, reported
+from .session import LOAD_TIMEOUT, ran, reported
 from .tensors import tensor_get, tensor_reset
 from .topology import Cluster, Command
 

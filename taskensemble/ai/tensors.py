@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dataset import check_tensor, check_type
+from .arguments import check_type
+from .dataset import check_tensor
 from .encoding import Array, decode, encode
 from .resp import Argument, Reply
 from .session import Session, reported
