@@ -56,7 +56,8 @@ class Experiment:
             or an embedded one that ends with the driver
         store: URL of the Redis or Valkey server of the records; None: TASKENSEMBLE_STORE_URL, or the broker
         slots: members at a time of the embedded worker; None: as many as cores
-        interface: address that the embedded control plane listens on besides 127.0.0.1, for workers on other nodes
+        interface: network interface, or its address, that the embedded control plane listens on besides 127.0.0.1, for workers
+            on other nodes
         export_env: names of the driver's environment variables that every member gets
 
     Raises:
@@ -815,7 +816,10 @@ class Experiment:
         from taskensemble.launch import control
 
         if self._control is None:
-            self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, self._interface)
+            from taskensemble.database.server import interface_address
+
+            address = interface_address(self._interface)
+            self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, address)
             lifetime.watch(self)
         self._control.start_worker(self._slots, allocation=self.launcher != "local")
         return self._control

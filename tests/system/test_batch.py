@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tests.system.conftest import Drive
+from tests.system.conftest import REPOSITORY, Drive
 from tests.system.slurm_cluster import SlurmCluster, wait_until
 
 
@@ -267,3 +267,15 @@ def test_a_run_on_a_broker_goes_on_in_its_job_when_the_driver_is_killed(
     assert second.result()["status"] == 2
     assert second.end() == 0
     wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")
+
+
+def test_the_manuals_drivers_run_as_they_are(drive: Drive) -> None:
+    examples = REPOSITORY / "examples" / "clusters"
+    batch = drive((examples / "batch.py").read_text())
+    assert batch.end(90) == 0, batch.logs()
+    assert "".join(batch.lines).count("Completed") >= 6
+    inside = drive((examples / "inside.py").read_text(), "salloc", "--quiet", "-N2", "--exclusive")
+    assert inside.end(90) == 0, inside.logs()
+    assert "".join(inside.lines).count("Completed") >= 9
+    gpus = drive((examples / "gpus.py").read_text())
+    assert gpus.end(30) == 0
