@@ -28,7 +28,7 @@ from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
 from celery.worker import state
 
-from taskensemble.engine import messages, urls
+from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import (
     SCHEMA,
@@ -303,7 +303,11 @@ class Members:
         attempt.number, attempt.failures = claim.attempt, claim.failures
         try:
             attempt.run = self._run(attempt.run_id)
-            attempt.member = MemberRecord.model_validate_json(claim.member)
+            attempt.member = _member(attempt, claim.member)
+        except signing.SignatureError as error:
+            logger.error("Member %d of %s is refused: %s", attempt.index, attempt.run_id, error)
+            self._finish(attempt, Outcome("f", None, f"its record is refused: {error}"))
+            return
         except (TaskensembleError, OSError, ValueError) as error:
             self._finish(attempt, Outcome("l", None, f"its record could not be read: {error}"))
             return
@@ -332,7 +336,7 @@ class Members:
         if run is None:
             if len(self._runs) >= 64:
                 self._runs.clear()
-            run = self._runs[run_id] = self.store.run(run_id)
+            run = self._runs[run_id] = self.store.trusted_run(run_id)
         return run
 
     # Starting
@@ -690,6 +694,21 @@ class Members:
         self.link.close()
         self.store.close()
         self._publisher.close()
+
+
+def _member(attempt: Attempt, text: str) -> MemberRecord:
+    """A claimed member's record.
+
+    Raises:
+        SignatureError: this worker has keys, and it is not signed with one, or is the record of another member.
+    """
+    keys = signing.from_environment()
+    if keys is None:
+        return MemberRecord.model_validate_json(text)
+    member = MemberRecord.model_validate_json(keys.unseal(signing.MEMBER, attempt.run_id, text))
+    if (member.index, member.entity) != (attempt.index, attempt.entity):
+        raise signing.SignatureError(f"it is the record of member {member.index} of entity {member.entity}")
+    return member
 
 
 def _raised(error: Exception) -> ExceptionInfo:

@@ -17,7 +17,8 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
 
-from taskensemble.engine import messages
+from taskensemble.engine import messages, signing
+from taskensemble.errors import TaskensembleError
 from workers.members import Members
 
 logger = logging.getLogger("taskensemble.worker")
@@ -58,8 +59,15 @@ class MemberPool(BasePool):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         """Takes a task from the consumer."""
+        request = accept_callback.__self__
+        try:
+            _check_signature(args[0], request)
+        except TaskensembleError as error:
+            # What belongs to a run and is lost by this is published again by the reaper.
+            logger.error("Message %s (%s) is refused: %s", request.id, args[0], error)
+            request.reject(requeue=False)
+            return
         if args[0] == messages.MEMBER:
-            request = accept_callback.__self__
             self.members.add(request, request.delivery_info["routing_key"])
             return
         accept_callback(os.getpid(), monotonic())
@@ -117,3 +125,17 @@ class MemberPool(BasePool):  # type: ignore[misc]
     def _call_soon(self, callback: Callable[[], None]) -> None:
         if self._hub is not None:
             self._hub.call_soon(callback)
+
+
+def _check_signature(task: str, request: Any) -> None:
+    """Checks that a task's message is signed, where this worker has keys.
+
+    Raises:
+        SignatureError: it is not, or was changed.
+        InputError: the file of keys cannot be used.
+    """
+    keys = signing.from_environment()
+    if keys is not None:
+        body = request.body.encode() if isinstance(request.body, str) else bytes(request.body)
+        run_id = str(request.args[0]) if request.args else ""
+        keys.verify(request.request_dict.get(signing.HEADER), task, run_id, body)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from taskensemble.engine import signing
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
 from taskensemble.generation import generate_member
@@ -22,7 +23,7 @@ from taskensemble.guard import Ended, NotStarted, Stage, Why
 from workers.allocation import THREAD_LIMITS, Placement, launch_line
 from workers.slots import Slot
 
-_OWN = ("TASKENSEMBLE_BROKER_URL", "TASKENSEMBLE_STORE_URL", "TASKENSEMBLE_SIGNING_KEY", "CELERY_CUSTOM_WORKER_POOL")
+_OWN = ("TASKENSEMBLE_BROKER_URL", "TASKENSEMBLE_STORE_URL", signing.VARIABLE, "CELERY_CUSTOM_WORKER_POOL")
 
 
 @dataclass

@@ -35,11 +35,11 @@ def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, 
         return "published again"
     if answer != "go":
         return answer
-    run = store.run(run_id)
     over = threading.Event()
     beats = threading.Thread(target=_beat, args=(store, run_id, token, lease, over), daemon=True)
     beats.start()
     try:
+        run = store.trusted_run(run_id)
         load_assets(store, run)
     except redis.RedisError:
         raise  # the store is away: the reaper sees that this setup stands still

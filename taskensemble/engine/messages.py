@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskensemble.engine import urls
+from taskensemble.engine import signing, urls
 from taskensemble.engine.records import QueueRecord, RunRecord, TemplateRecord
 
 if TYPE_CHECKING:
@@ -71,8 +71,10 @@ def envelope(
     experiment: str,
     embed: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One task as kombu keeps it in a Redis list: body, headers and properties of Celery's protocol 2."""
+    """One task as kombu keeps it in a Redis list: body, headers and properties of Celery's protocol 2, signed with a key."""
     body = json.dumps([list(args), {}, embed or {}], separators=(",", ":"))
+    keys = signing.from_environment()
+    signature = {} if keys is None else {signing.HEADER: keys.sign(task, str(args[0]), body.encode())}
     return {
         "body": base64.b64encode(body.encode()).decode(),
         "content-encoding": "utf-8",
@@ -90,6 +92,7 @@ def envelope(
             "retries": 0,
             "ignore_result": True,
             "origin": f"{os.getpid()}@{socket.gethostname()}",
+            **signature,
         },
         "properties": {
             "correlation_id": identifier,
@@ -299,6 +302,7 @@ class MemberMessages:
 
     def __init__(self, run: RunRecord) -> None:
         self._run = run
+        self._keys = signing.from_environment()
         self._parts: dict[tuple[int, int], tuple[str, list[str]]] = {}
 
     def queue(self, template: int) -> str:
@@ -317,23 +321,29 @@ class MemberMessages:
                 )
             sample = member_message(self._run, self._INDEX, entity, template, name=self._NAME)
             body = sample["body"]
+            if self._keys is not None:
+                sample["headers"][signing.HEADER] = "\x04"
             text = json.dumps({**sample, "body": "\x02"}, separators=(",", ":"))
             text = (
                 text.replace(json.dumps(self._NAME)[1:-1], "\x01")
                 .replace(str(self._INDEX), "\x03")
                 .replace(json.dumps("\x02")[1:-1], "\x02")
+                .replace(json.dumps("\x04")[1:-1], "\x04")
             )
             known = (body, _split(text))
             self._parts[key] = known
-        body = base64.b64encode(f"[[{json.dumps(self._run.run_id)},{index},{entity}],{{}},{{}}]".encode()).decode()
-        values = {"\x01": json.dumps(name)[1:-1], "\x02": body, "\x03": str(index)}
+        body = f"[[{json.dumps(self._run.run_id)},{index},{entity}],{{}},{{}}]".encode()
+        encoded = base64.b64encode(body).decode()
+        values = {"\x01": json.dumps(name)[1:-1], "\x02": encoded, "\x03": str(index)}
+        if self._keys is not None:
+            values["\x04"] = self._keys.sign(MEMBER, self._run.run_id, body)
         return "".join(values.get(part, part) for part in known[1])
 
 
 def _split(text: str) -> list[str]:
     parts, current = [], ""
     for letter in text:
-        if letter in "\x01\x02\x03":
+        if letter in "\x01\x02\x03\x04":
             parts += [current, letter]
             current = ""
         else:

@@ -251,6 +251,8 @@ class MemberRecord(Record):
     args: tuple[str, ...] = ()
     path: str | None = None
     """Its folder; None: the entity's path for a model, `<entity's path>/<name>` for a member of an ensemble."""
+    signature: str = ""
+    """Of the text of the other fields, see signing.py; the store writes it."""
 
 
 class RunRecord(Record):
@@ -275,6 +277,8 @@ class RunRecord(Record):
     """The record expires so long after the run ended."""
     parent: str | None = None
     """The run that this one resumes, or whose next round it is."""
+    signature: str = ""
+    """Of the text of the other fields, see signing.py; the store writes it."""
 
     @property
     def size(self) -> int:

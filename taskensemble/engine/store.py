@@ -19,7 +19,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from taskensemble.engine import urls
+from taskensemble.engine import signing, urls
 from taskensemble.engine.records import (
     SCHEMA,
     AttemptRecord,
@@ -155,14 +155,16 @@ class Store:
     def write_run(
         self, run: RunRecord, members: Iterable[MemberRecord], assets: Mapping[str, bytes] | None = None
     ) -> None:
-        """Writes a run and its members, in bulk; nothing of it runs before `publish_setup`.
+        """Writes a run and its members, in bulk; nothing of it runs before `publish_setup`. With a signing key they are signed.
 
         Arguments:
             assets: bytes of ML assets by their digest, for those without a path.
 
         Raises:
             EntityExistsError: there is a run of this id.
+            InputError: the file of signing keys cannot be used.
         """
+        keys = signing.from_environment()
         key = run_key(run.run_id)
         prefix = key[:-3]
         if self._redis.exists(key):
@@ -173,7 +175,8 @@ class Store:
         while batch := list(itertools.islice(stream, _BATCH)):
             items: list[Any] = []
             for member in batch:
-                items += (member.index, member.model_dump_json(exclude_defaults=True))
+                text = member.model_dump_json(exclude_defaults=True, exclude={"signature"})
+                items += (member.index, text if keys is None else keys.seal(signing.MEMBER, run.run_id, text))
             pipe.hset(prefix + "members", items=items)
             pipe.execute()
         for digest, content in (assets or {}).items():
@@ -182,8 +185,9 @@ class Store:
         for entity in run.entities:
             for earlier in entity.after:
                 dependents[earlier].append(entity.index)
+        record = run.model_dump_json(by_alias=True, exclude_defaults=True, exclude={"signature"})
         arguments: list[Any] = [
-            run.model_dump_json(by_alias=True, exclude_defaults=True),
+            record if keys is None else keys.seal(signing.RUN, run.run_id, record),
             SCHEMA,
             run.experiment,
             run.created,
@@ -229,6 +233,22 @@ class Store:
             self._runs.clear()
         self._runs[run_id] = run
         return run
+
+    def trusted_run(self, run_id: str) -> RunRecord:
+        """The record of a run that this process is going to act on: where it has signing keys, one that is signed.
+
+        Raises:
+            RunNotFoundError, RecordSchemaError: as `run`.
+            SignatureError: it is not signed, or was changed.
+            InputError: the file of signing keys cannot be used.
+        """
+        keys = signing.from_environment()
+        if keys is None:
+            return self.run(run_id)
+        text, schema = self._redis.hmget(run_key(run_id), ["record", "schema"])
+        if text is None:
+            return self.run(run_id)
+        return read_run(keys.unseal(signing.RUN, run_id, text), schema)
 
     def members(self, run_id: str, start: int = 0, stop: int | None = None) -> list[MemberRecord]:
         """Members `start` to `stop` (excluded) of a run."""
