@@ -87,18 +87,18 @@ def test_all_workers_killed_at_once_the_next_one_goes_on(plane: Plane) -> None:
 
 
 def test_a_frozen_worker_loses_its_members_before_they_run_elsewhere(plane: Plane) -> None:
-    frozen = plane.worker("--slots", "1", "--lease", "4")
-    run_id, path = ensemble(plane, 1, 6.0)
+    frozen = plane.worker("--slots", "1", "--lease", "6")
+    run_id, path = ensemble(plane, 1, 8.0)
     until(lambda: len(journal(path)) == 1, "the member runs")
     first = carriers(f"TASKENSEMBLE_RUN_ID={run_id}")
-    plane.worker("--slots", "1", "--lease", "4")
+    plane.worker("--slots", "1", "--lease", "6")
     frozen.send_signal(signal.SIGSTOP)
-    until(lambda: len([row for row in journal(path) if row[2] == "start"]) == 2, "it runs elsewhere", 40)
+    until(lambda: len([row for row in journal(path) if row[2] == "start"]) == 2, "it runs elsewhere", 60)
     assert not any(alive(pid) for pid in first)
     frozen.send_signal(signal.SIGCONT)
     assert plane.finish(run_id).completed == 1
     check_journal(path, 1)
-    assert plane.store.attempts(run_id)[0].worker == "w1"
+    assert plane.store.attempts(run_id)[0].attempt >= 2
     until(lambda: plane.record("w0").age < 3, "the thawed worker is back")
     second, _ = ensemble(plane, 2, 0.1)
     assert plane.finish(second).completed == 2
