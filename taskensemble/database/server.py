@@ -167,6 +167,8 @@ def configuration(options: ServerOptions) -> str:
         f"bind {' '.join(options.hosts)}",
         "protected-mode no",
         "daemonize no",
+        # A title would be written over the environment, by which a process of ours is recognised.
+        "set-proc-title no",
         f"dir {_quoted(str(options.folder))}",
         f"dbfilename {options.name}.rdb",
         f"logfile {_quoted(str(options.log))}",

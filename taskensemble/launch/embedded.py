@@ -347,6 +347,8 @@ def _configuration(paths: ControlPaths, bind: str, port: int, password: str) -> 
         "requirepass": password,
         "dir": f'"{paths.home}"',
         "daemonize": "no",
+        # A title would be written over the environment, by which a process of ours is recognised.
+        "set-proc-title": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": '""',
