@@ -24,7 +24,7 @@ from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
-from workers import allocation, process, reaper, transport
+from workers import allocation, limits, process, reaper, transport
 from workers.completion import completion
 from workers.members import Members
 from workers.setup import setup
@@ -107,6 +107,20 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--lease", type=float, default=180.0, help="seconds without a sign of life after which members run elsewhere"
     )
+    parser.add_argument(
+        "--allow-executables",
+        action="append",
+        default=[],
+        metavar="PROGRAM",
+        help="run this program, or those in this folder, and no others; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-roots",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="members' folders and files must be in this folder; may be repeated",
+    )
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
     options = parser.parse_args(argv)
@@ -151,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         signing.from_environment()
+        allowed = limits.limits_of(options.allow_executables, options.allow_roots, os.environ)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -173,7 +188,9 @@ def main(argv: list[str] | None = None) -> int:
         queue=options.queue,
         lease=options.lease,
     )
-    members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, lease=options.lease)
+    members = Members(
+        worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, lease=options.lease, limits=allowed
+    )
     app = make_app(broker_url, members, options.drain)
     store, publisher = Store(store_url), messages.Publisher(broker_url)
     register_tasks(app, store, publisher, options.lease)

@@ -45,6 +45,7 @@ from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started
 from workers import colocated, process
 from workers.allocation import AllocationSlots, cancel_steps, job_is_ending
+from workers.limits import Limits
 from workers.link import Link, ReplyError
 from workers.process import Attempt, Outcome
 from workers.setup import asset_reader
@@ -72,6 +73,7 @@ class Members:
         broker_url, store_url: where messages and records are.
         pinned: members are bound to the CPUs of their slot.
         lease: seconds.
+        limits: what members may do here.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class Members:
         store_url: str,
         pinned: bool,
         lease: float,
+        limits: Limits | None = None,
     ) -> None:
         self.worker = worker
         self.node = node
         self.allocation = node.allocation if isinstance(node, AllocationSlots) else None
         self.pinned = pinned
         self.lease = lease
+        self.limits = limits or Limits()
         self.store = Store(store_url, patience=5)
         self.link = Link(store_url, self._on_order, self._on_open)
         self.draining = False
@@ -384,8 +388,16 @@ class Members:
             attempt.databases[use.identifier] = database.address
 
     def _folder(self, attempt: Attempt) -> Path | BaseException:
+        assert attempt.run is not None
+        assert attempt.member is not None
         try:
-            return process.prepare_folder(attempt)
+            self.limits.check_folder(attempt.run.entities[attempt.member.entity], attempt.template, attempt.member)
+            folder = process.prepare_folder(attempt)
+            if self.limits.executables is not None:
+                argv = process.command_line(attempt.template, attempt.member, attempt.number)
+                environment = process.base_environment(os.environ, attempt.template)
+                self.limits.check_program(argv, environment, folder, os.environ)
+            return folder
         except (OSError, TaskensembleError, ValueError) as error:
             return error
 

@@ -18,6 +18,7 @@ from typing import Any
 from taskensemble.engine import signing
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
+from taskensemble.errors import InputError
 from taskensemble.generation import generate_member
 from taskensemble.guard import Ended, NotStarted, Stage, Why
 from workers.allocation import THREAD_LIMITS, Placement, launch_line
@@ -93,6 +94,9 @@ def prepare_folder(attempt: Attempt) -> Path:
     assert run is not None
     assert member is not None
     template = attempt.template
+    for name in (f"{member.name}.out", *template.command.files):
+        if Path(name).name != name:
+            raise InputError(f"{name!r} would be outside of the member's folder; give a name without a path")
     folder = generate_member(run, run.entities[member.entity], template, member, run.overwrite)
     for name, text in template.command.files.items():
         (folder / name).write_text(text)

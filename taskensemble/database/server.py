@@ -35,7 +35,7 @@ _READY_WITHIN = 60.0
 _GRACE = 10.0
 _KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
 _OWN_SETTINGS = frozenset(
-    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "cluster-enabled")
+    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "include", "cluster-enabled")
 )
 _RESTRICTED = (
     "on nopass ~* &* +@all -@admin -@dangerous -ai._worker +info +keys +sort "

@@ -1,0 +1,129 @@
+"""What a worker's owner lets members do: which programs they may be, and which folders they may touch.
+
+`--allow-executables` and `--allow-roots` keep runs from what a worker is not for. They judge real paths: links are followed and
+`..` is resolved. They do not judge what a permitted program does: who permits a shell, an interpreter or a launcher such as
+`mpirun` permits all that it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskensemble.engine.records import EntityRecord, MemberRecord, TemplateRecord
+from taskensemble.errors import InputError, TaskensembleError
+from taskensemble.generation import member_folder
+
+EXECUTABLES, ROOTS = "TASKENSEMBLE_ALLOW_EXECUTABLES", "TASKENSEMBLE_ALLOW_ROOTS"
+_LOADER = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH")
+"""They put foreign code into a permitted program."""
+
+
+class RefusedError(TaskensembleError):
+    """A member wants what this worker does not allow."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What members of a worker may do.
+
+    Attributes:
+        executables: real paths of programs, or of folders with programs; None: any.
+        roots: real paths of folders that hold members' folders and the files that they are given; None: any.
+    """
+
+    executables: tuple[Path, ...] | None = None
+    roots: tuple[Path, ...] | None = None
+
+    def check_folder(self, entity: EntityRecord, template: TemplateRecord, member: MemberRecord) -> None:
+        """Checks where a member runs and which files it is given, before anything is made.
+
+        Raises:
+            RefusedError: one of them is outside the roots.
+        """
+        if self.roots is None:
+            return
+        self._check_path("its folder", member_folder(entity, member))
+        files = template.files
+        for source in (*files.copy_, *files.symlink, *files.configure):
+            for path in _with_links(Path(source)):
+                self._check_path("its file", path)
+        for use in template.databases:
+            if use.colocated is not None and use.colocated.unix_socket:
+                self._check_path("the socket of its database", Path(use.colocated.unix_socket))
+
+    def check_program(
+        self, argv: Sequence[str], environment: Mapping[str, str], folder: Path, own: Mapping[str, str]
+    ) -> None:
+        """Checks the program that a command line starts.
+
+        Arguments:
+            environment: the member's.
+            folder: the member's, which a relative path begins at.
+            own: the worker's environment.
+
+        Raises:
+            RefusedError: the program is not allowed, or the environment would put other code into it.
+        """
+        if self.executables is None:
+            return
+        for name in _LOADER:
+            if environment.get(name, "") not in ("", own.get(name, "")):
+                raise RefusedError(
+                    f"{name} is set for it, and this worker's --allow-executables names what may be loaded"
+                )
+        found = str(folder / argv[0]) if "/" in argv[0] else shutil.which(argv[0], path=environment.get("PATH"))
+        real = Path(found).resolve() if found else None
+        if real is None or not any(real.is_relative_to(allowed) for allowed in self.executables):
+            where = f" ({real})" if real is not None and str(real) != argv[0] else ""
+            raise RefusedError(f"the program {argv[0]!r}{where} is not in this worker's --allow-executables")
+
+    def _check_path(self, what: str, path: Path) -> None:
+        real = path.resolve()
+        if not any(real.is_relative_to(root) for root in self.roots or ()):
+            where = f" ({real})" if real != path else ""
+            raise RefusedError(f"{what} {str(path)!r}{where} is outside of this worker's --allow-roots")
+
+
+def limits_of(executables: Sequence[str], roots: Sequence[str], environment: Mapping[str, str]) -> Limits:
+    """The limits that a worker's options, or else its environment, ask for.
+
+    Raises:
+        InputError: a program cannot be found, or a root is no folder.
+    """
+    programs = tuple(executables) or _listed(environment.get(EXECUTABLES))
+    folders = tuple(roots) or _listed(environment.get(ROOTS))
+    return Limits(
+        None if programs is None else tuple(_program(name) for name in programs),
+        None if folders is None else tuple(_root(name) for name in folders),
+    )
+
+
+def _listed(value: str | None) -> tuple[str, ...] | None:
+    return tuple(part for part in value.split(os.pathsep) if part) if value else None
+
+
+def _program(name: str) -> Path:
+    path = name if os.path.isdir(name) else shutil.which(name)
+    if path is None:
+        raise InputError(f"--allow-executables {name!r} is neither a program nor a folder of programs on this machine")
+    return Path(path).resolve()
+
+
+def _root(name: str) -> Path:
+    if not os.path.isdir(name):
+        raise InputError(f"--allow-roots {name!r} is no folder on this machine")
+    return Path(name).resolve()
+
+
+def _with_links(path: Path) -> Iterator[Path]:
+    """A path, and the links in it when it is a folder."""
+    yield path
+    for parent, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            entry = Path(parent, name)
+            if entry.is_symlink():
+                yield entry
