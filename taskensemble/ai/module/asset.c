@@ -5,37 +5,22 @@
  * number under which inference workers know it; `loaded` has a bit for each worker slot that was sent it. When the last
  * reference goes, those workers are told to forget the version (workers_forget).
  *
- * All of this belongs to the main thread, without locks. The one exception: FLUSHALL ASYNC frees values on a thread of the
- * server. There an asset is put on a list (`abandoned`, an atomic stack) and let go by the main thread a moment later.
+ * All of this belongs to the main thread, without locks; a value that the server frees on another thread is left to it (later.h).
  *
  * The bytes are held once, in a Blob, which is the client's own argument where it came in one piece. */
 #include "asset.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "bytes.h"
+#include "later.h"
 #include "queue.h"
 #include "worker.h"
 
 static Asset *all_assets;
 static uint64_t last_version;
-static pthread_t main_thread;
-static int main_thread_known;
-
-typedef struct Abandoned {
-    struct Abandoned *next;
-    Asset *asset;
-} Abandoned;
-
-static _Atomic(Abandoned *) abandoned;
 
 Asset *asset_create(AssetKind kind, Backend backend, const char *device) {
-    if (!main_thread_known) {
-        main_thread = pthread_self();
-        main_thread_known = 1;
-    }
     Asset *asset = server.Calloc(1, sizeof(Asset));
     asset->references = 1;
     asset->kind = kind;
@@ -73,26 +58,12 @@ void asset_release(Asset *asset) {
     if (--asset->references == 0) asset_free(asset);
 }
 
-void asset_release_anywhere(void *value) {
-    if (pthread_equal(pthread_self(), main_thread)) {
-        asset_release(value);
-        return;
-    }
-    Abandoned *entry = server.Alloc(sizeof(*entry));
-    entry->asset = value;
-    entry->next = atomic_load(&abandoned);
-    while (!atomic_compare_exchange_weak(&abandoned, &entry->next, entry)) {
-    }
+static void release_value(void *value) {
+    asset_release(value);
 }
 
-void assets_collect(void) {
-    Abandoned *entry = atomic_exchange(&abandoned, NULL);
-    while (entry) {
-        Abandoned *next = entry->next;
-        asset_release(entry->asset);
-        server.Free(entry);
-        entry = next;
-    }
+void asset_release_anywhere(void *value) {
+    later(release_value, value);
 }
 
 Asset *asset_first(void) {

@@ -82,9 +82,8 @@ int script_type_register(RedisModuleCtx *ctx);
 Asset *asset_create(AssetKind kind, Backend backend, const char *device);
 Asset *asset_retain(Asset *asset);
 void asset_release(Asset *asset);
-/* Lets go from any thread: on another thread than the main one the asset is kept aside until assets_collect. */
+/* The same from any thread. */
 void asset_release_anywhere(void *value);
-void assets_collect(void);
 /* Another key's asset with the same bytes: new version, new statistics. */
 Asset *asset_copy(const Asset *asset);
 size_t asset_memory_usage(const Asset *asset);

@@ -4,7 +4,7 @@
  * commands (tensor_commands.c, model_commands.c, script_commands.c, run.c, graph.c), turns those that compute into
  * requests with blocked callers (request.c), queues and batches them (queue.c), and hands them to inference workers,
  * which are clients of the same server (worker.c), in frames (unit.c) and shared memory (shm.c). It has no threads and
- * starts no processes: every line of it runs on the server's main thread, except for freeing values. */
+ * starts no processes: every line of it runs on the server's main thread, except for freeing values (later.c). */
 #include "module.h"
 
 #include <string.h>
@@ -12,6 +12,7 @@
 #include "api.h"
 #include "commands.h"
 #include "keys.h"
+#include "later.h"
 #include "tensor.h"
 #include "worker.h"
 
@@ -90,6 +91,7 @@ __attribute__((visibility("default"))) int RedisModule_OnLoad(RedisModuleCtx *ct
 
 int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (api_load(ctx) != API_OK) return API_ERR;
+    later_begin();
     if (server.IsModuleNameBusy(MODULE_NAME)) return API_ERR;
     server.SetModuleAttribs(ctx, MODULE_NAME, MODULE_VERSION, API_VERSION_1);
     module_context = server.GetDetachedThreadSafeContext(ctx);

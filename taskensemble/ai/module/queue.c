@@ -9,6 +9,9 @@
  * batch of m samples can be made, or until the first of its jobs has waited MINBATCHTIMEOUT; a timer comes back for that.
  * Jobs whose worker died go alone.
  *
+ * Choosing happens late: lane_serve only wakes a worker, and its unit is put together when the server has read every command that
+ * had arrived (worker.c), so that commands that arrive together travel together.
+ *
  * Queues are doubly linked through the jobs; the memory is the jobs' own. */
 #define _POSIX_C_SOURCE 200809L
 #include "queue.h"
@@ -193,20 +196,28 @@ static int asset_select(Asset *asset, Selection *selection) {
     return 0;
 }
 
-int lane_select(Lane *lane, Selection *selection) {
-    Asset *start = lane->ring;
-    Asset *asset = start;
+/* The next asset in the ring of which a batch may run now, and that batch. */
+static Asset *lane_next(const Lane *lane, Selection *selection) {
+    Asset *asset = lane->ring;
     while (asset) {
-        if (asset_select(asset, selection)) {
-            lane->ring = asset->ring_next;
-            for (int i = 0; i < selection->count; i++) queue_remove(selection->jobs[i]);
-            return 1;
-        }
+        if (asset_select(asset, selection)) return asset;
         asset = asset->ring_next;
-        if (asset == start) break;
+        if (asset == lane->ring) break;
     }
-    selection->count = 0;
-    return 0;
+    return NULL;
+}
+
+int lane_ready(const Lane *lane) {
+    Selection selection;
+    return lane_next(lane, &selection) != NULL;
+}
+
+int lane_select(Lane *lane, Selection *selection) {
+    Asset *asset = lane_next(lane, selection);
+    if (!asset) return 0;
+    lane->ring = asset->ring_next;
+    for (int i = 0; i < selection->count; i++) queue_remove(selection->jobs[i]);
+    return 1;
 }
 
 static void on_batch_timer(RedisModuleCtx *ctx, void *data);
@@ -252,15 +263,18 @@ void queue_push_back_first(Job *job) {
 }
 
 void lane_serve(Lane *lane) {
-    while (lane->waiting && lane->idle && worker_dispatch(lane->idle)) {
-    }
+    while (lane->idle && lane->waiting > lane->waking && lane_ready(lane)) worker_wake(lane->idle);
     if (!lane->waiting) return;
     for (Asset *asset = lane->ring; asset; asset = asset->ring_next) {
         arm_batch_timer(asset);
         if (asset->ring_next == lane->ring) break;
     }
     if (lane->worker_count == 0) lane_want_worker(lane);
-    if (!lane->idle && !lane->backlog_ms) lane->backlog_ms = now_ms();
+    if (lane->idle) {
+        lane->backlog_ms = 0;
+    } else if (!lane->backlog_ms) {
+        lane->backlog_ms = now_ms();
+    }
 }
 
 void lane_fail(Lane *lane, const char *text) {

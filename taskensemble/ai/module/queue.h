@@ -18,6 +18,7 @@ typedef struct Lane {
     Asset *ring; /* assets with waiting jobs; the next to be served */
     int waiting; /* jobs in their queues */
     struct Worker *idle; /* workers that wait for a unit, the last one first */
+    int waking; /* workers that will take a unit before the server sleeps again */
     int worker_count;
     int offers;            /* workers that supervisors would run in all */
     int starting;          /* START orders without a JOIN yet */
@@ -47,9 +48,11 @@ void queue_remove(Job *job);
 Job *queue_find(const Request *request);
 /* The asset goes away: no timer may find it. */
 void queue_forget(Asset *asset);
+/* Whether a batch could be taken now. */
+int lane_ready(const Lane *lane);
 /* Takes the next batch out of the lane's queues, assets in turn. Returns 0 if nothing can run now. */
 int lane_select(Lane *lane, Selection *selection);
-/* Gives work to idle workers as long as there is some, or sees to it that a worker comes. */
+/* Wakes idle workers as long as there is work for them, or sees to it that a worker comes. */
 void lane_serve(Lane *lane);
 /* Every waiting job of the lane fails with this text. */
 void lane_fail(Lane *lane, const char *text);

@@ -18,6 +18,7 @@
 #include <strings.h>
 
 #include "bytes.h"
+#include "later.h"
 #include "limits.h"
 
 enum { ENCODING_VERSION = 100, LARGE_ARGUMENT = 32 * 1024, PAGE = 64 * 1024 };
@@ -132,9 +133,13 @@ Tensor *tensor_retain(Tensor *tensor) {
     return tensor;
 }
 
+static void free_string(void *string) {
+    server.FreeString(NULL, string);
+}
+
 void tensor_release(Tensor *tensor) {
     if (atomic_fetch_sub_explicit(&tensor->references, 1, memory_order_acq_rel) != 1) return;
-    if (tensor->held) server.FreeString(NULL, tensor->held);
+    if (tensor->held) later(free_string, tensor->held);
     server.Free(tensor);
 }
 

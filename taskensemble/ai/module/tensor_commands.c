@@ -266,7 +266,9 @@ void tensor_reply(RedisModuleCtx *ctx, const Tensor *tensor, int format) {
         reply_meta(ctx, tensor);
         if (data) server.ReplyWithCString(ctx, format & FORMAT_BLOB ? "blob" : "values");
     }
-    if (format & FORMAT_BLOB) {
+    if (format & FORMAT_BLOB && tensor->held) {
+        server.ReplyWithString(ctx, tensor->held); /* which some servers send without copying it */
+    } else if (format & FORMAT_BLOB) {
         server.ReplyWithStringBuffer(ctx, tensor_data(tensor), tensor->length);
     } else if (format & FORMAT_VALUES) {
         reply_values(ctx, tensor);

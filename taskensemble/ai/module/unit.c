@@ -154,24 +154,23 @@ static void choose_work(Worker *worker) {
         bytes += selection_length(&selection);
         add_selection(worker, &selection);
         us += more;
-        if (alone || more < 0 || us >= HOP_BUDGET_US || bytes >= HOP_BYTES || worker->lane->idle) return;
+        if (alone || more < 0 || us >= HOP_BUDGET_US || bytes >= HOP_BYTES) return;
+        if (worker->lane->idle || worker->lane->waking) return;
         if (worker->unit.job_count + UNIT_MAX_JOBS > HOP_MAX_JOBS) return;
     }
 }
 
-int unit_compose(Worker *worker) {
+void unit_compose(Worker *worker) {
     Unit *unit = &worker->unit;
     choose_work(worker);
     for (int i = 0; i < worker->forget_count; i++) {
         unit_add_item(unit, ITEM_UNLOAD, NULL)->version = worker->forget[i];
     }
     worker->forget_count = 0;
-    if (unit->item_count == 0) return 0;
     unit->id = ++last_unit;
     unit->active = 1;
     unit->started_us = now_us();
     frame_write(worker);
-    return 1;
 }
 
 int unit_reply(RedisModuleCtx *ctx, const Unit *unit) {

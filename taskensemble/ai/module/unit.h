@@ -44,8 +44,8 @@ typedef struct Unit {
     Bytes frame;
 } Unit;
 
-/* Fills the worker's unit from its lane's queues. Returns 0, and leaves the unit inactive, if nothing can run. */
-int unit_compose(struct Worker *worker);
+/* Fills the worker's unit from its lane's queues. It may turn out empty, when another worker was quicker. */
+void unit_compose(struct Worker *worker);
 int unit_reply(RedisModuleCtx *ctx, const Unit *unit);
 /* Reads a result frame (arguments[0]; more arguments are its elements) and finishes the unit's jobs. Returns 0, with
  * nothing changed, if it is malformed or not of this unit. */

@@ -1,7 +1,9 @@
 /* Inference workers.
  *
  * A worker is a client that said JOIN; its life is its connection's. It is either idle, with its NEXT blocked, in its lane's list of
- * idle workers, or it has a unit. The last worker to become idle gets the next unit: it may still be polling its socket.
+ * idle workers; or waking: its NEXT returns before the server sleeps again, and only then its unit is put together, from everything
+ * that has arrived until then; or it has a unit. The last worker to become idle is woken first: it may still be polling its
+ * socket.
  *
  * Death of a worker (its connection closes, its unit is overdue, its answer is malformed): its jobs go back to the head of their
  * queues to be tried alone, once (unit_lost). */
@@ -13,6 +15,7 @@
 
 #include "asset.h"
 #include "commands.h"
+#include "later.h"
 #include "limits.h"
 #include "supervisor.h"
 
@@ -58,13 +61,16 @@ static void idle_add(Worker *worker) {
     worker->idle_next = worker->lane->idle;
     worker->lane->idle = worker;
     worker->idle = 1;
-    worker->lane->backlog_ms = 0;
 }
 
+/* The NEXT of a woken worker returns. */
 static int on_unit(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
     Worker *worker = server.GetBlockedClientPrivateData(ctx);
+    worker->waking = 0;
+    worker->lane->waking--;
+    unit_compose(worker);
     return unit_reply(ctx, &worker->unit);
 }
 
@@ -75,17 +81,13 @@ static int on_dropped(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return API_OK;
 }
 
-int worker_dispatch(Worker *worker) {
-    if (!worker->bc) return 0;
-    idle_remove(worker);
-    if (!unit_compose(worker)) {
-        idle_add(worker);
-        return 0;
-    }
+void worker_wake(Worker *worker) {
     RedisModuleBlockedClient *bc = worker->bc;
+    idle_remove(worker);
+    worker->waking = 1;
+    worker->lane->waking++;
     worker->bc = NULL;
     server.UnblockClient(bc, worker);
-    return 1;
 }
 
 static void loaded_clear(int slot) {
@@ -113,6 +115,7 @@ static void worker_lost(Worker *worker, int hung) {
     while (*link != worker) link = &(*link)->next;
     *link = worker->next;
     lane->worker_count--;
+    lane->waking -= worker->waking;
     lane->served_ms = now_ms();
     lane->fruitless = worker->units > 1 ? 0 : lane->fruitless + 1;
     if (worker->bc) server.UnblockClient(worker->bc, NULL);
@@ -170,11 +173,11 @@ static void drop_hanging(void) {
 
 void workers_tick(void) {
     int64_t now = now_ms();
-    assets_collect();
+    later_run();
     drop_hanging();
     for (Lane *lane = lane_first(); lane; lane = lane->next) lane_tend(lane, now);
     for (Worker *worker = all_workers; worker; worker = worker->next) {
-        if (worker->idle && worker->forget_count) worker_dispatch(worker);
+        if (worker->idle && worker->forget_count) worker_wake(worker);
         if (!worker->unit.active && now - worker->segment.used_ms > IDLE_SEGMENT_MS) segment_hollow(&worker->segment);
     }
 }
@@ -285,10 +288,10 @@ static int next(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         worker_lost(worker, 0);
         return server.ReplyWithError(ctx, "ERR malformed result frame");
     }
-    if (unit_compose(worker)) return unit_reply(ctx, &worker->unit);
     worker->bc = server.BlockClient(ctx, on_unit, on_dropped, NULL, 0);
     server.SetDisconnectCallback(worker->bc, on_disconnect);
     idle_add(worker);
+    lane_serve(worker->lane);
     return API_OK;
 }
 
@@ -321,7 +324,7 @@ static int loaded_count(const Worker *worker) {
 }
 
 static void reply_worker(RedisModuleCtx *ctx, const Worker *worker) {
-    const char *state = worker->idle ? "idle" : worker->unit.active ? "busy" : "joined";
+    const char *state = worker->idle ? "idle" : worker->waking || worker->unit.active ? "busy" : "joined";
     const struct {
         const char *name;
         const char *text;

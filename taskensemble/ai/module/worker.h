@@ -18,6 +18,7 @@ typedef struct Worker {
     char *supervisor;              /* name, or NULL */
     RedisModuleBlockedClient *bc;  /* its NEXT that waits; NULL while it works */
     int idle;                      /* in the lane's list of idle workers */
+    int waking;                    /* its NEXT is about to return */
     int shared_memory;
     Segment segment;
     Unit unit;
@@ -33,8 +34,8 @@ typedef struct Worker {
 int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 Worker *worker_first(void);
-/* Puts a unit together for a worker that waits and wakes it. Returns 0 if there is nothing for it to do. */
-int worker_dispatch(Worker *worker);
+/* Lets an idle worker take a unit, before the server sleeps again. */
+void worker_wake(Worker *worker);
 /* Workers that hold this asset are told to forget it. */
 void workers_forget(const Asset *asset);
 /* The version text of the last worker of this backend, or NULL if there never was one. */

@@ -269,3 +269,16 @@ def test_info_has_the_modules_sections(start: Callable[..., Any]) -> None:
     text = raw.read_response().decode()
     assert "ai_Torch_version:toy\r\n" in text
     assert all(":" in line or line.startswith("#") for line in text.split("\r\n") if line)
+
+
+def test_the_slow_log_shows_graphs_with_the_time_they_ran(client: redis.Redis) -> None:
+    client.execute_command("AI.MODELSTORE", "slow", "TORCH", "CPU", "BLOB", "slow 0.05")
+    client.execute_command("AI.TENSORSET", "a", "FLOAT", 1)
+    client.config_set("slowlog-log-slower-than", 20_000)
+    client.slowlog_reset()
+    client.execute_command(
+        "AI.DAGEXECUTE", "LOAD", 1, "a", "|>", "AI.MODELEXECUTE", "slow", "INPUTS", 1, "a", "OUTPUTS", 1, "b"
+    )
+    entries = [entry for entry in client.slowlog_get() if entry["command"].startswith(b"AI.DAGEXECUTE")]
+    assert len(entries) == 1
+    assert entries[0]["duration"] >= 50_000

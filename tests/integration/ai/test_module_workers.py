@@ -177,7 +177,7 @@ def test_a_pair_whose_workers_die_at_once_is_given_up(start: Callable[..., Any])
                 worker.send_command("AI._WORKER", "JOIN", 1, "TORCH", "CPU", "PID", 1)
                 worker.read_response()
                 worker.disconnect()
-        except (redis.ConnectionError, OSError, ValueError):
+        except (redis.ConnectionError, OSError, ValueError, AttributeError):
             return
 
     thread = threading.Thread(target=supervise, daemon=True)
