@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .arguments import check_type
 from .error import RedisRuntimeError
-from .models import ModelCalls
 from .resp import Reply
+from .scripts import ScriptCalls
 from .session import reported
 from .topology import Cluster, UnreachableError
 
@@ -34,7 +34,7 @@ def _text(value: Reply) -> str:
     return str(value) if isinstance(value, int | str) else bytes(value).decode(errors="replace")
 
 
-class AdministrationCalls(ModelCalls):
+class AdministrationCalls(ScriptCalls):
     """Calls that name servers by address; each must be one that the client is connected to."""
 
     def _at(self, address: str, *arguments: bytes | str | int) -> Reply:

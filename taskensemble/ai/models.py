@@ -1,32 +1,24 @@
-"""The client's calls on models and scripts, on one server or on every shard, for one device or several GPUs."""
+"""The client's calls on models."""
 
 from __future__ import annotations
 
-import inspect
-import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from .arguments import check_type, checked_device, checked_file, gpu_range, names
-from .datasets import DatasetCalls
 from .error import RedisRuntimeError
-from .resp import Argument, Reply, ReplyError
-from .session import LOAD_TIMEOUT, ran, reported
-from .tensors import tensor_get, tensor_reset
-from .topology import Cluster, Command
+from .execution import ExecutionCalls, gpu_copies, gpu_name, scope
+from .resp import Argument
+from .session import LOAD_TIMEOUT, reported
+from .topology import Command
 
 BACKENDS = ("TF", "TFLITE", "TORCH", "ONNX")
 
 _CHUNK = 511 * 1024 * 1024
 """Bytes: no bulk string may be larger than 512 MiB unless the server says so; larger models travel in pieces."""
 
-_NO_LIMIT = 10.0 * 365 * 86400
-"""Seconds: an execution is bounded by the database's queue, not by the client."""
 
-
-class ModelCalls(DatasetCalls):
-    """Models and scripts by name.
+class ModelCalls(ExecutionCalls):
+    """Models by name.
 
     With several GPUs there is one copy a GPU, `name.GPU:i`, beside `name` itself on the first.
     """
@@ -92,7 +84,7 @@ class ModelCalls(DatasetCalls):
         arguments = _model_arguments(
             backend, blob, batch_size, min_batch_size, min_batch_timeout, tag, names(inputs), names(outputs)
         )
-        self._store_models(_gpu_copies(name, gpus), arguments)
+        self._store_models(gpu_copies(name, gpus), arguments)
 
     @reported
     def set_model_from_file(
@@ -202,11 +194,11 @@ class ModelCalls(DatasetCalls):
             offset: the caller's rank; callers with different ranks take different GPUs in turn.
         """
         check_type(name, "name", str)
-        self._run_model(_gpu_name(name, offset, first_gpu, num_gpus), names(inputs), names(outputs))
+        self._run_model(gpu_name(name, offset, first_gpu, num_gpus), names(inputs), names(outputs))
 
     def _run_model(self, name: str, inputs: list[str], outputs: list[str]) -> None:
         def command(model: bytes, sources: list[bytes], targets: list[bytes]) -> tuple[Argument, ...]:
-            return (b"AI.MODELEXECUTE", model, *_scope(b"INPUTS", sources), *_scope(b"OUTPUTS", targets))
+            return (b"AI.MODELEXECUTE", model, *scope(b"INPUTS", sources), *scope(b"OUTPUTS", targets))
 
         self._execute(self._read_key("model", name), inputs, outputs, command)
 
@@ -224,207 +216,7 @@ class ModelCalls(DatasetCalls):
     def delete_model_multigpu(self, name: str, first_gpu: int, num_gpus: int) -> None:
         """Delete a model and its copies on several GPUs."""
         check_type(name, "name", str)
-        self._delete(b"AI.MODELDEL", [copy for copy, _ in _gpu_copies(name, gpu_range(first_gpu, num_gpus))])
-
-    @reported
-    def model_exists(self, name: str) -> bool:
-        """Whether there is a model or script of that name."""
-        check_type(name, "name", str)
-        return self._exists(self._placed(self._read_key("model", name))[0])
-
-    @reported
-    def poll_model(self, name: str, poll_frequency_ms: int, num_tries: int) -> bool:
-        """Wait until there is a model or script of that name; as `poll_tensor`."""
-        check_type(name, "name", str)
-        key = self._placed(self._read_key("model", name))[0]
-        return self._wait_for(lambda: self._exists(key), poll_frequency_ms, num_tries)
-
-    @reported
-    def set_function(self, name: str, function: Callable[..., Any], device: str = "CPU") -> None:
-        """Store a Python function as a script of TorchScript.
-
-        Arguments:
-            function: takes and returns tensors; its source must be at hand, and TorchScript must understand it.
-            device: CPU, GPU or GPU:n.
-
-        Raises:
-            TypeError: it cannot be called.
-            RedisRuntimeError: the database refuses the source.
-        """
-        check_type(name, "name", str)
-        device = checked_device(device)
-        self._store_scripts([(name, device)], _source_of(function))
-
-    @reported
-    def set_function_multigpu(self, name: str, function: Callable[..., Any], first_gpu: int, num_gpus: int) -> None:
-        """Store a Python function as a script on several GPUs; otherwise as `set_function`."""
-        check_type(name, "name", str)
-        gpus = gpu_range(first_gpu, num_gpus)
-        self._store_scripts(_gpu_copies(name, gpus), _source_of(function))
-
-    @reported
-    def set_script(self, name: str, script: str, device: str = "CPU") -> None:
-        """Store TorchScript source, any of whose functions can then be run.
-
-        Raises:
-            RedisRuntimeError: the database refuses the source.
-        """
-        check_type(name, "name", str)
-        check_type(script, "script", str)
-        self._store_scripts([(name, checked_device(device))], script)
-
-    @reported
-    def set_script_multigpu(self, name: str, script: str, first_gpu: int, num_gpus: int) -> None:
-        """Store TorchScript source on several GPUs; otherwise as `set_script`."""
-        check_type(name, "name", str)
-        check_type(script, "script", str)
-        self._store_scripts(_gpu_copies(name, gpu_range(first_gpu, num_gpus)), script)
-
-    @reported
-    def set_script_from_file(self, name: str, file: str, device: str = "CPU") -> None:
-        """Store the TorchScript source in a file; otherwise as `set_script`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-        """
-        check_type(name, "name", str)
-        device = checked_device(device)
-        self._store_scripts([(name, device)], Path(checked_file(file, "file")).read_text())
-
-    @reported
-    def set_script_from_file_multigpu(self, name: str, file: str, first_gpu: int, num_gpus: int) -> None:
-        """Store the TorchScript source in a file on several GPUs; otherwise as `set_script_multigpu`."""
-        check_type(name, "name", str)
-        gpus = gpu_range(first_gpu, num_gpus)
-        self._store_scripts(_gpu_copies(name, gpus), Path(checked_file(file, "file")).read_text())
-
-    def _store_scripts(self, copies: list[tuple[str, str]], source: str) -> None:
-        self._calls(
-            [
-                Command(key, (b"AI.SCRIPTSET", key, device, b"SOURCE", source), LOAD_TIMEOUT)
-                for name, device in copies
-                for key in self._placed(self._write_key("model", name))
-            ]
-        )
-
-    @reported
-    def get_script(self, name: str) -> str:
-        """Fetch a script's source.
-
-        Raises:
-            RedisRuntimeError: there is no such script.
-        """
-        check_type(name, "name", str)
-        key = self._placed(self._read_key("model", name))[0]
-        return bytes(self._call(key, b"AI.SCRIPTGET", key, b"SOURCE")).decode()
-
-    @reported
-    def run_script(self, name: str, fn_name: str, inputs: str | list[str], outputs: str | list[str]) -> None:
-        """Run a function of a script on stored tensors.
-
-        Arguments:
-            inputs: names of tensors of the data source: the function's arguments.
-            outputs: names of one's own that the results get.
-
-        Raises:
-            RedisRuntimeError: no such script, function or tensor, or the function failed.
-            RedisTimeoutError: the request waited longer than SR_MODEL_TIMEOUT (milliseconds).
-        """
-        check_type(name, "name", str)
-        self._run_script(name, fn_name, names(inputs), names(outputs))
-
-    @reported
-    def run_script_multigpu(
-        self,
-        name: str,
-        fn_name: str,
-        inputs: str | list[str],
-        outputs: str | list[str],
-        offset: int,
-        first_gpu: int,
-        num_gpus: int,
-    ) -> None:
-        """Run a function of a script on one of its GPUs; as `run_model_multigpu`."""
-        check_type(name, "name", str)
-        self._run_script(_gpu_name(name, offset, first_gpu, num_gpus), fn_name, names(inputs), names(outputs))
-
-    def _run_script(self, name: str, fn_name: str, inputs: list[str], outputs: list[str]) -> None:
-        check_type(fn_name, "fn_name", str)
-
-        def command(script: bytes, sources: list[bytes], targets: list[bytes]) -> tuple[Argument, ...]:
-            scopes = (*_scope(b"INPUTS", sources), *_scope(b"OUTPUTS", targets))
-            return (b"AI.SCRIPTEXECUTE", script, fn_name, *scopes)
-
-        self._execute(self._read_key("model", name), inputs, outputs, command)
-
-    @reported
-    def delete_script(self, name: str) -> None:
-        """Delete a script.
-
-        Raises:
-            RedisRuntimeError: there is none of that name.
-        """
-        check_type(name, "name", str)
-        self._delete(b"AI.SCRIPTDEL", [name])
-
-    @reported
-    def delete_script_multigpu(self, name: str, first_gpu: int, num_gpus: int) -> None:
-        """Delete a script and its copies on several GPUs."""
-        check_type(name, "name", str)
-        self._delete(b"AI.SCRIPTDEL", [copy for copy, _ in _gpu_copies(name, gpu_range(first_gpu, num_gpus))])
-
-    def _delete(self, command: bytes, copies: list[str]) -> None:
-        keys = [key for name in copies for key in self._placed(self._read_key("model", name))]
-        self._calls([Command(key, (command, key)) for key in keys])
-
-    def _placed(self, key: bytes) -> list[bytes]:
-        """The keys of a model's copies: its own, or on a cluster one a shard."""
-        if not self._topology.clustered:
-            return [key]
-        return [b"{" + tag + b"}." + key for tag in self._topology.tags()]
-
-    def _execute(
-        self,
-        model: bytes,
-        inputs: list[str],
-        outputs: list[str],
-        command: Callable[[bytes, list[bytes], list[bytes]], tuple[Argument, ...]],
-    ) -> None:
-        sources = [self._read_key("tensor", name) for name in inputs]
-        targets = [self._write_key("tensor", name) for name in outputs]
-        if isinstance(self._topology, Cluster):
-            self._execute_on_shard(self._topology.nearest_tag(sources), model, sources, targets, command)
-            return
-        arguments = command(model, sources, targets)
-        ran(self._call(model, *arguments, b"TIMEOUT", self._model_timeout, timeout=_NO_LIMIT))
-
-    def _execute_on_shard(
-        self,
-        tag: bytes,
-        model: bytes,
-        sources: list[bytes],
-        targets: list[bytes],
-        command: Callable[[bytes, list[bytes], list[bytes]], tuple[Argument, ...]],
-    ) -> None:
-        """Run on the shard of a tag although the tensors are anywhere: as a graph, in which they have names of its own."""
-        home = b"{" + tag + b"}"
-        local_sources = [b"%b.in.%d" % (home, i) for i in range(len(sources))]
-        local_targets = [b"%b.out.%d" % (home, i) for i in range(len(targets))]
-        tensors = self._calls([tensor_get(key) for key in sources])
-        steps: list[tuple[Argument, ...]] = [
-            *(tensor_reset(key, reply) for key, reply in zip(local_sources, tensors, strict=True)),
-            command(home + b"." + model, local_sources, local_targets),
-            *(tensor_get(key).arguments for key in local_targets),
-        ]
-        graph = [part for step in steps for part in (b"|>", *step)]
-        head = (b"AI.DAGEXECUTE", b"ROUTING", home, b"TIMEOUT", self._model_timeout)
-        replies: Reply = self._call(home, *head, *graph, timeout=_NO_LIMIT)
-        ran(replies)
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-        results = replies[len(sources) + 1 :]
-        self._calls([Command(key, tensor_reset(key, reply)) for key, reply in zip(targets, results, strict=True)])
+        self._delete(b"AI.MODELDEL", [copy for copy, _ in gpu_copies(name, gpu_range(first_gpu, num_gpus))])
 
 
 _ModelArguments = tuple[str, list[Argument]]
@@ -476,24 +268,3 @@ def _model_arguments(
 def _as_bytes(model: bytes | str) -> bytes:
     check_type(model, "model", (bytes, bytearray, memoryview, str))
     return model.encode() if isinstance(model, str) else bytes(model)
-
-
-def _scope(word: bytes, keys: list[bytes]) -> tuple[Argument, ...]:
-    return (word, len(keys), *keys)
-
-
-def _source_of(function: Callable[..., Any]) -> str:
-    if not callable(function):
-        raise TypeError(f"Argument provided for function, {type(function)}, is not callable")
-    return textwrap.dedent(inspect.getsource(function))
-
-
-def _gpu_copies(name: str, gpus: range) -> list[tuple[str, str]]:
-    """Names and devices of a model's copies; the plain name comes last, on the first GPU."""
-    return [*((f"{name}.GPU:{gpu}", f"GPU:{gpu}") for gpu in gpus), (name, f"GPU:{gpus.start}")]
-
-
-def _gpu_name(name: str, offset: int, first_gpu: int, num_gpus: int) -> str:
-    check_type(offset, "offset", int)
-    gpus = gpu_range(first_gpu, num_gpus)
-    return f"{name}.GPU:{gpus[offset % num_gpus]}"
