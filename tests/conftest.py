@@ -20,6 +20,9 @@ TOKEN = "TASKENSEMBLE_TEST_SESSION"
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[TOKEN] = uuid.uuid4().hex
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell that runs the suite in the background ignores interrupts, and so would every driver that a test interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _marked(token: str) -> Iterator[tuple[int, str]]:
