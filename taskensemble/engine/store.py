@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
@@ -39,6 +40,8 @@ from taskensemble.errors import ControlPlaneError, EntityExistsError, RecordSche
 SCRIPT = files("taskensemble.engine").joinpath("store.lua").read_text(encoding="utf-8")
 CONTROL_CHANNEL = "te:control"
 REAPER_LOCK = "te:reaper"
+OLDEST_SERVER = 7
+"""Major version of Redis."""
 _BATCH = 2000
 
 _STATES = {
@@ -124,10 +127,11 @@ class Store:
         """Opens a store and checks that it answers.
 
         Raises:
-            ControlPlaneError: nothing answers there, or it refuses the password.
+            ControlPlaneError: nothing answers there, it refuses the password, or the server is too old.
         """
         store = cls(url, patience=patience)
         store.ping()
+        store._check_version()
         return store
 
     def close(self) -> None:
@@ -146,6 +150,14 @@ class Store:
             message = f"The record store {urls.without_password(self.url)} cannot be used: {error}. Check broker= or "
             raise ControlPlaneError(message + "TASKENSEMBLE_BROKER_URL and TASKENSEMBLE_STORE_URL.") from error
 
+    def _check_version(self) -> None:
+        # Workers fetch several messages at a time with BLMPOP, which came with Redis 7.0; Valkey calls itself 7.2 or newer.
+        with suppress(redis.exceptions.NoPermissionError):  # a user of few rights may not ask; the driver's may
+            version = str(self._redis.info("server")["redis_version"])
+            if int(version.split(".", maxsplit=1)[0]) < OLDEST_SERVER:
+                message = f"The server {urls.without_password(self.url)} is Redis {version}: the control plane needs "
+                raise ControlPlaneError(message + f"Redis {OLDEST_SERVER} or newer, or Valkey")
+
     def call(self, run_id: str, operation: str, *arguments: Any) -> Any:
         """One operation of store.lua on one run."""
         return self._script(keys=[run_key(run_id)], args=[operation, *arguments])
@@ -153,12 +165,17 @@ class Store:
     # Runs: writing and reading
 
     def write_run(
-        self, run: RunRecord, members: Iterable[MemberRecord], assets: Mapping[str, bytes] | None = None
+        self,
+        run: RunRecord,
+        members: Iterable[MemberRecord],
+        assets: Mapping[str, bytes] | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         """Writes a run and its members, in bulk; nothing of it runs before `publish_setup`. With a signing key they are signed.
 
         Arguments:
             assets: bytes of ML assets by their digest, for those without a path.
+            secrets: `<template>:<variable>` -> value, of the templates' secrets.
 
         Raises:
             EntityExistsError: there is a run of this id.
@@ -170,7 +187,9 @@ class Store:
         if self._redis.exists(key):
             raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
         pipe = self._redis.pipeline(transaction=False)
-        pipe.delete(prefix + "members")
+        pipe.delete(prefix + "members", prefix + "secrets")
+        if secrets:
+            pipe.hset(prefix + "secrets", mapping=dict(secrets))
         stream = iter(members)
         while batch := list(itertools.islice(stream, _BATCH)):
             items: list[Any] = []
@@ -279,6 +298,11 @@ class Store:
         return [
             (i, leases[i]) for i, text in pairs if text and str(json.loads(text).get("t", "")).startswith(token_prefix)
         ]
+
+    def secrets(self, run_id: str) -> dict[str, str]:
+        """Values of the environment variables that no record shows: `<template>:<variable>` -> value."""
+        found = self._redis.hgetall(run_key(run_id)[:-3] + "secrets")
+        return {_text(name): _text(value) for name, value in found.items()}
 
     def asset(self, run_id: str, digest: str) -> bytes | None:
         """Bytes of an ML asset of a run; None when the store does not have them."""
