@@ -117,7 +117,7 @@ static const char *parse_option(Graph *graph, Cursor *cursor) {
     }
     if (cursor_match(cursor, "ROUTING")) {
         graph->routing = 1;
-        return cursor_next(cursor) ? NULL : missing_arguments(graph);
+        return cursor_next(cursor) ? NULL : "ERR No value provided for ROUTING";
     }
     if (cursor_match(cursor, "TIMEOUT")) {
         if (cursor->left == 0) return "ERR No value provided for TIMEOUT";
