@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import redis
+
 from taskensemble.engine.allocation import BatchRecord
 from taskensemble.engine.records import Record, RunRecord
 from taskensemble.errors import AllocationError, TaskensembleError
@@ -188,6 +190,7 @@ class BatchJobs:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _closing: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _store: Store | None = None
 
     def submit(self, run: RunRecord, batches: Mapping[str, BatchRecord]) -> None:
         """Submit a job for each batch queue of a run.
@@ -237,6 +240,7 @@ class BatchJobs:
 
     def settle(self, timeout: float = 30.0) -> None:
         """Wait until every job whose work is over has left the queue; what lingers is cancelled."""
+        self._look()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             with self._lock:
@@ -256,6 +260,9 @@ class BatchJobs:
         if self._thread is not None:
             self._thread.join(10)
             self._thread = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def _cancel(self, run_id: str, reason: str) -> None:
         from taskensemble.engine.store import Store
@@ -277,24 +284,26 @@ class BatchJobs:
                 self._thread.start()
 
     def _watch(self) -> None:
-        from taskensemble.engine.store import Store
+        while not self._closing.wait(WATCH_SECONDS):
+            self._look()
+            with self._lock:
+                if all(job.over_since is not None and job.ended for job in self._jobs.values()):
+                    self._thread = None
+                    return
 
-        store = Store(self.store_url)
-        try:
-            while not self._closing.wait(WATCH_SECONDS):
-                with self._lock:
-                    jobs = list(self._jobs.values())
-                for job in jobs:
-                    try:
-                        self._look_at(job, store)
-                    except (TaskensembleError, OSError, ConnectionError) as error:
-                        logger.warning("Batch job of %s: %s", job.title, error)
-                with self._lock:
-                    if all(job.over_since is not None and job.ended for job in self._jobs.values()):
-                        self._thread = None
-                        return
-        finally:
-            store.close()
+    def _look(self) -> None:
+        """Look at every job once."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+            if self._store is None:
+                from taskensemble.engine.store import Store
+
+                self._store = Store(self.store_url)
+            for job in jobs:
+                try:
+                    self._look_at(job, self._store)
+                except (TaskensembleError, OSError, redis.RedisError) as error:
+                    logger.warning("Batch job of %s: %s", job.title, error)
 
     def _look_at(self, job: BatchJob, store: Store) -> None:
         status = store.entity_status(job.file.run_id)[job.file.entity]
