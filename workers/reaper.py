@@ -120,7 +120,11 @@ class Reaper(threading.Thread):
 
     def _look_at_leases(self, run: RunRecord) -> None:
         lost = []
-        for index, counter in self._store.leases(run.run_id).items():
+        leases = self._store.leases(run.run_id)
+        for known, what in list(self._seen):
+            if known == run.run_id and what.startswith("lease:") and int(what.partition(":")[2]) not in leases:
+                self._forget(known, what)
+        for index, counter in leases.items():
             if self._stands(run.run_id, f"lease:{index}", counter) > self._lease:
                 lost.append((index, counter))
         self.lose(run, lost, "its lease was lost: its worker has not been heard of")

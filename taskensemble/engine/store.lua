@@ -45,6 +45,12 @@ local function event(kind, ...)
     call('XADD', P .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, ...)
 end
 
+-- A lease's counter begins where that of no earlier attempt of the member has stood: an observer that missed the time between two
+-- attempts would else take the second for the first, which has not moved for so long.
+local function begin_lease(index)
+    call('HSET', P .. 'lease', index, string.format('%.0f', now_ms))
+end
+
 -- Moves one member from one state to another: the byte and the counters of run and entity.
 local function move(index, entity, from, to)
     call('SETRANGE', P .. 'state', index, to)
@@ -300,7 +306,7 @@ operations.claim = function()
                         number = attempt.a + 1
                         attempt = { a = number, f = attempt.f, l = attempt.l, t = token, w = ARGV[3], n = ARGV[4], s = now_ms / 1000 }
                         keep_attempt(index, attempt)
-                        call('HSET', P .. 'lease', index, 1)
+                        begin_lease(index)
                         if fields[4] == '1' then
                             answer = 'armed'
                             move(index, entity, 'q', 'a')
@@ -377,6 +383,7 @@ operations.renew = function()
                 move(index, entity, 'q', 'r')
                 state = 'r'
                 keep_attempt(index, attempt)
+                begin_lease(index)
             end
             if (state == 'r' or state == 'a') and attempt.t == token then
                 call('HINCRBY', P .. 'lease', index, 1)

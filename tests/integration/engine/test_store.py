@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,17 @@ def test_a_lease_that_stands_still_is_lost_and_one_that_moves_is_not(server: Ser
     assert [a.decode() for a in store.call(run_id, "renew", "w1", "node", 1, 0, "t1", 1, 98)] == ["lost"]
     assert finish(store, run_id, 1, "t1", "c") == "stale"
     assert store.attempts(run_id, [0])[0].pid == 99
+
+
+def test_the_lease_of_a_next_attempt_never_looks_like_the_one_before_it(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 1)
+    store.claim(run_id, "w1", "node", [(0, 0, "t0")])
+    first = store.leases(run_id)[0]
+    assert store.lose(run_id, [(0, 0, first, "lost")]) == ["retry"]
+    time.sleep(0.002)  # the counter begins at the store's milliseconds
+    store.claim(run_id, "w2", "node", [(0, 0, "t1")])
+    assert store.leases(run_id)[0] != first
+    assert store.lose(run_id, [(0, 0, first, "lost")]) == ["stale"]
 
 
 def test_what_a_restarted_store_has_forgotten_is_taken_back_from_the_worker(server: Server, tmp_path: Path) -> None:
