@@ -473,7 +473,7 @@ class Experiment:
                 return EmptyRun(planned.run)
             control = self._working_control()
             self._databases.publish(control)
-            handle = submit(control, planned.run, planned.members, planned.assets)
+            handle = submit(control, planned.run, planned.members, planned.assets, planned.secrets)
             self._history.add(handle)
             if planned.batches:
                 batches = {queue: settings.record() for queue, settings in planned.batches.items()}

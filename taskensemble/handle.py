@@ -288,12 +288,16 @@ class EmptyRun(RunHandle):
 
 
 def submit(
-    control: ControlPlane, run: RunRecord, members: Iterable[MemberRecord], assets: Mapping[str, bytes]
+    control: ControlPlane,
+    run: RunRecord,
+    members: Iterable[MemberRecord],
+    assets: Mapping[str, bytes],
+    secrets: Mapping[str, str],
 ) -> RunHandle:
     """Write a run and publish its setup."""
     from taskensemble.engine import messages
 
-    control.store.write_run(run, members, assets)
+    control.store.write_run(run, members, assets, secrets)
     messages.publish_setup(control.broker_url, run)
     return RunHandle(control, run)
 

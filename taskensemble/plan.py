@@ -11,7 +11,7 @@ import copy
 import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from taskensemble.engine.records import (
@@ -27,6 +27,7 @@ from taskensemble.engine.records import (
     RunRecord,
     TemplateRecord,
 )
+from taskensemble.engine.secret_names import is_secret
 from taskensemble.entity import (
     Asset,
     ColocatedDatabase,
@@ -99,6 +100,7 @@ class Plan:
         run: the run with its entities and templates.
         members: its members, in order.
         assets: digest -> bytes of what goes into the store.
+        secrets: `<template>:<variable>` -> value, of variables that no record shows.
         batches: batch queue -> the settings of the batch job that serves it.
     """
 
@@ -106,6 +108,7 @@ class Plan:
     members: PlannedMembers
     assets: Mapping[str, bytes]
     batches: Mapping[str, BatchSettings]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def check_entities(entities: Iterable[object]) -> list[Entity]:
@@ -234,7 +237,7 @@ def plan(
         parent=parent,
         keep=keep,
     )
-    return Plan(run, PlannedMembers(planned), maker.stored, batches)
+    return Plan(run, PlannedMembers(planned), maker.stored, batches, maker.secrets)
 
 
 # Members
@@ -335,6 +338,7 @@ class _Templates:
     ) -> None:
         self.templates: list[TemplateRecord] = []
         self.stored: dict[str, bytes] = {}
+        self.secrets: dict[str, str] = {}
         self._inputs = inputs
         self._databases = databases
         self._export_env = export_env
@@ -368,11 +372,14 @@ class _Templates:
             queue,
         )
         if key not in self._numbers:
-            self._numbers[key] = len(self.templates)
+            number = self._numbers[key] = len(self.templates)
+            secret = {name: value for name, value in env.items() if is_secret(name)}
+            self.secrets |= {f"{number}:{name}": value for name, value in secret.items()}
             self.templates.append(
                 TemplateRecord(
                     command=command,
-                    env=env,
+                    env={name: value for name, value in env.items() if name not in secret},
+                    secrets=tuple(secret),
                     files=self._files(model),
                     resources=_resources(model.resources, command),
                     policy=_policy(model.policy),
@@ -471,7 +478,24 @@ def _command(model: Model) -> CommandRecord:
         settings = copy.copy(settings)
         settings.exe_args = settings.exe_args[: -len(tail)]
     command: CommandRecord = settings.command()
+    if any(is_secret(name) for program in (settings, *getattr(settings, "mpmd", ())) for name in program.env_vars):
+        command = _shown_by_name(settings, command.launcher).command()
     return command
+
+
+def _shown_by_name(settings: Any, launcher: str) -> Any:
+    """Settings whose command line has the names of secret variables alone: their values come with the launcher's environment."""
+    shown = copy.copy(settings)
+    by_name = launcher in ("mpirun", "mpiexec", "orterun", "palsmpiexec", "jsrun")
+    # srun and aprun pass on all of their environment.
+    shown.env_vars = {
+        name: None if is_secret(name) else value
+        for name, value in settings.env_vars.items()
+        if by_name or not is_secret(name)
+    }
+    if getattr(settings, "mpmd", None):
+        shown.mpmd = [_shown_by_name(program, launcher) for program in settings.mpmd]
+    return shown
 
 
 def _incoming(model: Model) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def _template(template: TemplateRecord) -> dict[str, Any]:
         if (part := getattr(template, name).model_dump(mode="json", exclude_defaults=True))
     }
     files = template.files.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    environment = dict(template.env)
+    environment = {**template.env, **dict.fromkeys(template.secrets, "(secret)")}
     if files:
         described["files"] = files
     if environment:

@@ -39,7 +39,7 @@ def resumed(control: ControlPlane, run_id: str) -> RunHandle | None:
                 f"The asset {asset.name!r} of {run_id} is no longer stored: start the ensemble again from its driver."
             )
         assets[asset.digest] = content
-    return submit(control, record, members, assets)
+    return submit(control, record, members, assets, control.store.secrets(run_id))
 
 
 def unfinished(old: RunHandle) -> tuple[RunRecord, list[MemberRecord]]:

@@ -15,6 +15,7 @@ import random
 import select
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,10 +29,12 @@ from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
 from celery.worker import state
 
+from taskensemble.database import restore_assets
 from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import (
     SCHEMA,
+    DatabaseAddressRecord,
     MemberRecord,
     QueueRecord,
     ResourcesRecord,
@@ -56,6 +59,8 @@ logger = logging.getLogger("taskensemble.worker")
 _SHORT = 1.0
 """Members that last less are fetched ahead of free slots."""
 _AHEAD = 64
+_ASSETS_LAST = 5.0
+"""Seconds for which the assets of a run are believed to be where they were seen."""
 _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 
@@ -110,6 +115,8 @@ class Members:
         self._publishing = ThreadPoolExecutor(1, "publish")
         self._preparing = ThreadPoolExecutor(8, "prepare")
         self._shared = colocated.SharedDatabases()
+        self._restoring = threading.Lock()
+        self._assets_seen: dict[tuple[str, str], float] = {}
         self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
         self._asked: deque[tuple[Attempt, Ended]] = deque()
         self._waiting: dict[str, deque[Any]] = {}
@@ -117,6 +124,7 @@ class Members:
         self._numbers = itertools.count(1)
         self._token = process.token_prefix(worker)
         self._runs: dict[str, RunRecord] = {}
+        self._secrets: dict[tuple[str, int], dict[str, str]] = {}
         self._environments: dict[tuple[str, int], int] = {}
         self._durations: dict[str, float] = {}
         self._guard: Guard | None = None
@@ -308,11 +316,12 @@ class Members:
         try:
             attempt.run = self._run(attempt.run_id)
             attempt.member = _member(attempt, claim.member)
+            self._read_secrets(attempt)
         except signing.SignatureError as error:
             logger.error("Member %d of %s is refused: %s", attempt.index, attempt.run_id, error)
             self._finish(attempt, Outcome("f", None, f"its record is refused: {error}"))
             return
-        except (TaskensembleError, OSError, ValueError) as error:
+        except (TaskensembleError, OSError, ValueError, redis.RedisError) as error:
             self._finish(attempt, Outcome("l", None, f"its record could not be read: {error}"))
             return
         if claim.answer == "armed" and not attempt.go:
@@ -342,6 +351,15 @@ class Members:
                 self._runs.clear()
             run = self._runs[run_id] = self.store.trusted_run(run_id)
         return run
+
+    def _read_secrets(self, attempt: Attempt) -> None:
+        """Gets the values of a template's secret variables, once."""
+        assert attempt.member is not None
+        names, number = attempt.template.secrets, attempt.member.template
+        if names and (attempt.run_id, number) not in self._secrets:
+            found = self.store.secrets(attempt.run_id)
+            known = {name: found[f"{number}:{name}"] for name in names if f"{number}:{name}" in found}
+            self._secrets[attempt.run_id, number] = known
 
     # Starting
 
@@ -376,6 +394,7 @@ class Members:
                 if use.identifier not in running:
                     raise DatabaseError(f"the database {use.identifier!r} that it needs is not running")
                 attempt.databases[use.identifier] = running[use.identifier]
+                self._restore_assets(attempt, use.identifier, running[use.identifier])
                 continue
             content = asset_reader(self.store, attempt.run_id)
             name = f"{attempt.member.name}_db"
@@ -386,6 +405,26 @@ class Members:
                 database = begin()
                 attempt.closers.append(database.stop)
             attempt.databases[use.identifier] = database.address
+
+    def _restore_assets(self, attempt: Attempt, identifier: str, database: DatabaseAddressRecord) -> None:
+        """A database that was restarted without its dump has lost the run's assets: they are back before a member starts.
+
+        Each retry looks; a first attempt only when nobody has for a while, so that many small members do not ask in vain.
+        """
+        assets = attempt.template.assets
+        if not assets:
+            return
+        with self._restoring:
+            key = (attempt.run_id, identifier)
+            now = time.monotonic()
+            if attempt.number == 1 and now - self._assets_seen.get(key, 0.0) < _ASSETS_LAST:
+                return
+            loaded = restore_assets(database, assets, asset_reader(self.store, attempt.run_id))
+            if loaded:
+                logger.warning(
+                    "The database %r had lost %d assets of %s: loaded again", identifier, loaded, attempt.run_id
+                )
+            self._assets_seen[key] = time.monotonic()
 
     def _folder(self, attempt: Attempt) -> Path | BaseException:
         assert attempt.run is not None
@@ -442,7 +481,9 @@ class Members:
         if known is None:
             known = len(self._environments) + 1
             self._environments[run_id, number] = known
-            self.guard.set_environment(known, process.base_environment(os.environ, template))
+            self.guard.set_environment(
+                known, process.base_environment(os.environ, template, self._secrets.get((run_id, number)))
+            )
         return known
 
     # Ending
@@ -581,6 +622,9 @@ class Members:
             self.queues = fitting
             self._durations = {name: lasts for name, lasts in self._durations.items() if name in fitting}
             self._runs = {name: run for name, run in self._runs.items() if any(q.run == name for q in fitting.values())}
+            self._secrets = {key: known for key, known in self._secrets.items() if key[0] in self._runs}
+            active = {record.run for record in fitting.values()}
+            self._assets_seen = {key: seen for key, seen in list(self._assets_seen.items()) if key[0] in active}
             self.on_queues()
             self._preparing.submit(self._shared.stop, {queue.run for queue in fitting.values()})
 

@@ -146,21 +146,23 @@ def placed_line(
         attempt.slot,
         allocation,
         attempt_id=attempt.token,
-        exported=[*extra, *(name for name, value in template.env.items() if value is not None)],
+        exported=[*extra, *template.secrets, *(name for name, value in template.env.items() if value is not None)],
         node_cpus=sorted(os.sched_getaffinity(0)),
     )
     return argv, {**{name: value for name, value in added.items() if name not in template.env}, **extra}
 
 
-def base_environment(worker: Mapping[str, str], template: TemplateRecord) -> dict[str, str]:
-    """What all members of a template have in common: the worker's environment, then the template's."""
+def base_environment(
+    worker: Mapping[str, str], template: TemplateRecord, secrets: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What all members of a template have in common: the worker's environment, then the template's, then its secrets."""
     environment = {name: value for name, value in worker.items() if name not in _OWN}
     for name, value in template.env.items():
         if value is None:
             environment.pop(name, None)
         else:
             environment[name] = value
-    return environment
+    return {**environment, **(secrets or {})}
 
 
 def member_environment(

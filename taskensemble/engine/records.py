@@ -206,6 +206,8 @@ class TemplateRecord(Record):
     command: CommandRecord
     env: dict[str, str | None] = {}
     """Set over the worker's environment; None removes the variable there."""
+    secrets: tuple[str, ...] = ()
+    """Variables of `env` whose values are not in the record: the store keeps them under `<number of the template>:<name>`."""
     files: FilesRecord = FilesRecord()
     resources: ResourcesRecord = ResourcesRecord()
     policy: PolicyRecord = PolicyRecord()

@@ -21,6 +21,7 @@
 --                        stop (failures that stop it; 0: never), enough, together, after (how many entities it waits for),
 --                        next (JSON list: who waits for it), cancel, started, ended
 --   P asset:<h>  string  the bytes of the ML asset with this SHA-256
+--   P secrets    hash    <template>:<variable> -> value of an environment variable that no record may show
 -- Keys of all runs, written by plain commands: te:runs and te:active (zsets, run -> created), te:experiment:<name> (zset),
 --   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock),
 --   te:reserved:<allocation> (set of nodes that databases have).
@@ -96,6 +97,7 @@ local function end_run(state)
     for _, part in ipairs({ 'run', 'members', 'state', 'attempts', 'events' }) do call('PEXPIRE', P .. part, keep) end
     local entities = tonumber(call('HGET', RUN, 'entities'))
     for entity = 0, entities - 1 do call('PEXPIRE', entity_key(entity), keep) end
+    if state == 'c' then call('UNLINK', P .. 'secrets') else call('PEXPIRE', P .. 'secrets', keep) end
     local assets = call('HGET', RUN, 'assets')
     if assets then
         for _, digest in ipairs(cjson.decode(assets)) do

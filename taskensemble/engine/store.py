@@ -189,7 +189,7 @@ class Store:
         pipe = self._redis.pipeline(transaction=False)
         pipe.delete(prefix + "members", prefix + "secrets")
         if secrets:
-            pipe.hset(prefix + "secrets", mapping=dict(secrets))
+            pipe.hset(prefix + "secrets", items=[part for pair in secrets.items() for part in pair])
         stream = iter(members)
         while batch := list(itertools.islice(stream, _BATCH)):
             items: list[Any] = []

@@ -92,6 +92,7 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
 
 def _template(template: TemplateRecord) -> dict[str, Any]:
     environment = {name: "(left out)" if SECRET.search(name) else value for name, value in sorted(template.env.items())}
+    environment |= dict.fromkeys(template.secrets, "(left out)")
     command = (
         [*template.command.head, "…", *template.command.tail] if template.command.tail else [*template.command.head]
     )
