@@ -60,10 +60,12 @@ def unfinished(old: RunHandle) -> tuple[RunRecord, list[MemberRecord]]:
             )
             for place, member in enumerate(left)
         )
-        after = tuple(new_index[each] for each in entity.after if each in new_index)
-        entities.append(
-            entity.model_copy(update={"index": len(entities), "first": first, "size": len(left), "after": after})
-        )
+        entities.append(entity.model_copy(update={"index": len(entities), "first": first, "size": len(left)}))
+    # Only now: an entity may come after one that stands behind it in the run.
+    entities = [
+        entity.model_copy(update={"after": tuple(new_index[each] for each in entity.after if each in new_index)})
+        for entity in entities
+    ]
     run = old.record.model_copy(
         update={
             "run_id": new_run_id(old.record.experiment),

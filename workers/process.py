@@ -100,12 +100,23 @@ def prepare_folder(attempt: Attempt) -> Path:
     folder = generate_member(run, run.entities[member.entity], template, member, run.overwrite)
     for name, text in template.command.files.items():
         (folder / name).write_text(text)
-    if attempt.number > 1:
-        for kind in ("out", "err"):
-            output = folder / f"{member.name}.{kind}"
-            if output.exists():
-                output.rename(folder / f"{member.name}.{kind}.{attempt.number - 1}")
+    keep_outputs(folder, member.name)
     return folder
+
+
+def keep_outputs(folder: Path, name: str) -> None:
+    """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number."""
+    current = [kind for kind in ("out", "err") if (folder / f"{name}.{kind}").exists()]
+    if not current:
+        return
+    numbers = [
+        int(number)
+        for stem, _, number in (path.rpartition(".") for path in os.listdir(folder))
+        if stem in (f"{name}.out", f"{name}.err") and number.isdecimal()
+    ]
+    following = max(numbers, default=0) + 1
+    for kind in current:
+        (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
 
 
 def drop_outputs(folder: Path, name: str) -> None:

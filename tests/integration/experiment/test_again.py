@@ -1,0 +1,43 @@
+"""A second time: outputs of earlier runs, and the order of what is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskensemble import Experiment
+from taskensemble.engine.records import State
+from taskensemble.settings import RunSettings
+
+
+@pytest.fixture
+def exp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiment]:
+    monkeypatch.chdir(tmp_path)
+    with Experiment("again", slots=2) as experiment:
+        yield experiment
+
+
+def shell(exp: Experiment, text: str) -> RunSettings:
+    return exp.create_run_settings("/bin/sh", ["-c", text])
+
+
+def test_a_consumer_that_was_given_first_waits_for_its_producer_when_it_is_resumed(exp: Experiment) -> None:
+    producer = exp.create_model("producer", shell(exp, "exit 3"))
+    consumer = exp.create_model("consumer", shell(exp, "true"), depends_on=producer)
+    handle = exp.start(consumer, producer, quiet=True)
+    again = exp.resume(handle.run_id, quiet=True)
+    assert again.member_states() == [State.CANCELLED, State.FAILED]
+
+
+def test_outputs_of_earlier_runs_and_attempts_stay_beside_the_latest(exp: Experiment) -> None:
+    model = exp.create_model("m", shell(exp, 'echo $TASKENSEMBLE_RUN_ID.$TASKENSEMBLE_ATTEMPT; exit 1'), retries=1)
+    runs = [exp.start(model, quiet=True).run_id for _ in range(2)]
+    outputs = {path.name: path.read_text().strip() for path in Path(model.path).glob("m.out*")}
+    assert outputs == {
+        "m.out.1": f"{runs[0]}.1",
+        "m.out.2": f"{runs[0]}.2",
+        "m.out.3": f"{runs[1]}.1",
+        "m.out": f"{runs[1]}.2",
+    }
