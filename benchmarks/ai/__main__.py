@@ -22,13 +22,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two short rounds, no ResNet-18")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; figures are their medians (default 5)")
     parser.add_argument("--seconds", type=float, default=1.5, help="seconds for one measurement in one round")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="seconds to wait for a calm machine before each group"
+    )
     parser.add_argument("--json", type=Path, help="write every sample here as well")
     options = parser.parse_args()
     rounds, seconds = (2, 0.2) if options.quick else (options.rounds, options.seconds)
     subjects = [LINEAR, CONVNET] if options.quick else [LINEAR, CONVNET, RESNET]
     print(f"{os.process_cpu_count() if hasattr(os, 'process_cpu_count') else len(os.sched_getaffinity(0))} cores, "
           f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {rounds} rounds of {seconds} s")  # fmt: skip
-    with Bench(seconds, subjects) as bench:
+    with Bench(seconds, subjects, options.patience) as bench:
         for number in range(rounds):
             bench.round()
             print(f"round {number + 1} of {rounds} done", file=sys.stderr, flush=True)

@@ -89,8 +89,9 @@ class Stack:
 class Bench:
     """Everything that is up while the rounds go on: the database in both modes, and each model in process."""
 
-    def __init__(self, seconds: float, subjects: Sequence[Subject]) -> None:
+    def __init__(self, seconds: float, subjects: Sequence[Subject], patience: float = 0.0) -> None:
         self.seconds = seconds
+        self.patience = patience
         self.subjects = subjects
         self.samples = Samples()
         self._exits = contextlib.ExitStack()
@@ -115,10 +116,9 @@ class Bench:
 
     def round(self) -> None:
         """Measure everything once, things that are compared next to each other."""
-        self._latency()
-        self._tensors()
-        self._graph()
-        self._throughput()
+        for measure in (self._latency, self._tensors, self._graph, self._throughput):
+            await_calm(self.patience)
+            measure()
 
     def _latency(self) -> None:
         for mode, stack in (("polling", self.polling), ("sleeping", self.sleeping)):
@@ -235,6 +235,23 @@ class Bench:
             f"≥ {share:.2f} of in process",
             ratio >= share,
         )
+
+
+def await_calm(patience: float) -> None:
+    """Wait until the machine has been nine tenths idle for a second, at most `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = _processor_ticks()
+        time.sleep(1.0)
+        idle, total = (after - earlier for after, earlier in zip(_processor_ticks(), before, strict=True))
+        if idle >= 0.9 * total:
+            return
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Ticks of all processors since the start of the machine: idle, and altogether."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def resident(pid: int) -> float:
