@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from taskensemble.engine.store import CONTROL_CHANNEL, SCRIPT, run_key
 logger = logging.getLogger("taskensemble.worker")
 
 Callback = Callable[[Any], None]
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PASSING = (b"LOADING", b"BUSY", b"TRYAGAIN", b"CLUSTERDOWN", b"MASTERDOWN", b"NOSCRIPT")
 
 
@@ -77,6 +79,7 @@ class Wire:
         self._pool = redis.ConnectionPool.from_url(
             urls.redis_url(url), protocol=2, socket_connect_timeout=3.0, socket_timeout=5.0, health_check_interval=0
         )
+        self._is_tls = urls.redis_url(url).startswith("rediss://")
         self._connection: Any = None
         self._incoming = bytearray()
         self._outgoing = bytearray()
@@ -133,7 +136,7 @@ class Wire:
         while self._outgoing:
             try:
                 sent = self._connection._sock.send(self._outgoing)
-            except (BlockingIOError, InterruptedError):
+            except _NOT_NOW:
                 return
             del self._outgoing[:sent]
 
@@ -146,12 +149,13 @@ class Wire:
         while True:
             try:
                 part = self._connection._sock.recv(262144)
-            except (BlockingIOError, InterruptedError):
+            except _NOT_NOW:
                 break
             if not part:
                 raise ConnectionResetError("the server closed the connection")
             self._incoming += part
-            if len(part) < 262144:
+            # TLS hands out one record at a time, and what it has taken in makes the socket readable no more.
+            if len(part) < 262144 and not self._is_tls:
                 break
         answers, at = [], 0
         try:
