@@ -8,6 +8,7 @@ preemption) the worker gives back what it runs, so that another allocation can g
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from types import FrameType
 
 import redis
 
+from taskensemble.engine.allocation import from_environment
 from taskensemble.engine.store import Store
 from taskensemble.errors import ControlPlaneError, RunNotFoundError
 from taskensemble.launch.batch import JobFile, read_job
+from taskensemble.launch.files import write_private
 from taskensemble.launch.local import allocation_environment, worker_command
 
 logger = logging.getLogger("taskensemble.job")
@@ -37,6 +40,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     file = read_job(Path(argv[0]))
     told = _told_to_end()
+    if not file.native_id:
+        _note_id(Path(argv[0]), file)
     try:
         store = Store.connect(file.store_url)
     except ControlPlaneError as error:
@@ -66,6 +71,13 @@ def main(argv: list[str]) -> int:
         return 1
     _stop(worker)
     return 0
+
+
+def _note_id(path: Path, file: JobFile) -> None:
+    """Note the job's id for who submitted it, should they have died before they could."""
+    allocation = from_environment(os.environ)
+    if allocation is not None:
+        write_private(path, file.model_copy(update={"native_id": allocation.job_id}).model_dump_json(indent=1))
 
 
 class _Idle:

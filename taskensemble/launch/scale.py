@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, jobs_folder, 
 logger = logging.getLogger("taskensemble")
 
 PREFIX = "scale-"
+UNKNOWN_SECONDS = 3600.0
+"""How long a job whose id is not known is believed to wait in the queue."""
 SILENT_SECONDS = 30.0
 """A worker that has not been seen for so long has no room to offer."""
 
@@ -101,7 +104,7 @@ class Scaler:
             AllocationError: the scheduler refuses a job.
         """
         for name, job in list(self._jobs.items()):
-            if job.ended:
+            if self._ended(job):
                 self.tell(f"The allocation {job.file.native_id} has ended.")
                 job.paths.file.unlink(missing_ok=True)
                 del self._jobs[name]
@@ -113,6 +116,14 @@ class Scaler:
         """Close the connections. The allocations go on, and end when they are idle."""
         self._store.close()
         self._publisher.close()
+
+    def _ended(self, job: BatchJob) -> bool:
+        if job.job is not None:
+            return job.ended
+        # The scaler before this one was killed between submitting the job and noting its id: the job notes it when it starts.
+        job.file = read_job(job.paths.file)
+        job.adopt()
+        return job.job is None and time.time() - job.paths.file.stat().st_mtime > UNKNOWN_SECONDS
 
     def _demand(self) -> Demand:
         workers = [worker for worker in self._store.workers() if not worker.queue and worker.age < SILENT_SECONDS]
