@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from taskensemble.database import DatabaseOptions, load_assets, start_database, stop_database
+from taskensemble.database import DatabaseOptions, is_alive, load_assets, start_database, stop_database
 from taskensemble.engine.records import AssetRecord, ColocatedRecord, DatabaseAddressRecord, DatabaseUseRecord
 from taskensemble.errors import TaskensembleError
 
@@ -30,6 +30,10 @@ class Colocated:
     def __init__(self, address: DatabaseAddressRecord, socket_folder: Path | None) -> None:
         self.address = address
         self._socket_folder = socket_folder
+
+    def alive(self) -> bool:
+        """Whether it answers."""
+        return is_alive(self.address)
 
     def stop(self) -> None:
         """Ends it and removes its socket."""
@@ -114,7 +118,7 @@ class SharedDatabases:
         self._lock = threading.Lock()
 
     def get(self, run_id: str, entity: int, identifier: str, begin: Callable[[], Colocated]) -> Colocated:
-        """The database of an entity, started by whoever asks first.
+        """The database of an entity, started by whoever asks first, and again when it has died.
 
         Raises:
             TaskensembleError: it could not be started; the next who asks tries again.
@@ -122,6 +126,9 @@ class SharedDatabases:
         key = (run_id, entity, identifier)
         with self._lock:
             known = self._running.get(key)
+            if known is not None and known.done() and not known.result().alive():
+                known.result().stop()
+                known = None
             if known is None:
                 mine: Future[Colocated] = Future()
                 self._running[key] = mine

@@ -11,7 +11,7 @@ It acts on records: what starts is described by `DatabaseOptions`, what runs by 
 
 from __future__ import annotations
 
-from .assets import load_assets
+from .assets import load_assets, restore_assets
 from .external import attach_database
 from .server import AI_MODULE, SERVER_VARIABLE, free_port, interface_address, server_binary
 from .standard import (
@@ -35,6 +35,7 @@ __all__ = [
     "is_alive",
     "load_assets",
     "read_record",
+    "restore_assets",
     "server_binary",
     "start_database",
     "stop_database",

@@ -20,6 +20,7 @@ from .connection import Administration, Refused, connected, text
 
 _LOAD_WITHIN = 600.0
 """Seconds: a first load starts an inference worker, which imports its backend."""
+_ANSWER_WITHIN = 30.0
 _CHUNK = 511 * 1024 * 1024
 _EXTRAS = {"TORCH": "torch", "TF": "tensorflow", "TFLITE": "litert", "ONNX": "onnx"}
 
@@ -69,6 +70,39 @@ def load_assets(
     with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
         for done in [pool.submit(load, group) for group in groups]:
             done.result()
+
+
+def restore_assets(
+    record: DatabaseAddressRecord, assets: Sequence[AssetRecord], content: Callable[[AssetRecord], bytes]
+) -> int:
+    """Load again what a database, or one of its shards, has lost since `load_assets`: it was restarted without its dump.
+
+    Returns:
+        How many assets were loaded, each server counted.
+    Raises:
+        AssetError: the database does not answer, or refuses one.
+    """
+    loaded = 0
+    for address, tag in _tags(record):
+        for asset in assets:
+            if not _holds(record, address, tag, asset):
+                _load(record, address, tag, asset, content)
+                loaded += 1
+    return loaded
+
+
+def _holds(record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord) -> bool:
+    """Whether a server has all copies of an asset."""
+    try:
+        with connected(address, record.password, timeout=_ANSWER_WITHIN) as client:
+            for copy in copies(asset, tag):
+                try:
+                    _verify(client, asset, copy, asset.size)
+                except ReplyError:
+                    return False
+    except Refused as error:
+        raise AssetError(f"the database {record.identifier or address} does not answer: {error}") from error
+    return True
 
 
 def _tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
