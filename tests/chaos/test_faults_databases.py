@@ -1,0 +1,203 @@
+"""Databases and inference workers that die under a run: members fail, are retried, and find their assets."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from taskensemble.database import DatabaseOptions, free_port, server_binary, start_database, stop_database
+from taskensemble.engine import messages
+from taskensemble.engine.records import (
+    ColocatedRecord,
+    DatabaseAddressRecord,
+    DatabaseUseRecord,
+    PolicyRecord,
+    RunRecord,
+)
+from tests.chaos.journal import Figures, Journal, now
+from tests.integration.engine.plane import Plane, until
+from tests.integration.engine.runs import one_entity, template
+from tests.integration.engine.test_assets import asset, model
+
+pytest.importorskip("torch")
+
+Tell = Callable[[Figures], None]
+
+CALL = """
+import numpy as np
+from taskensemble.ai import Client
+def call():
+    client = Client(cluster=os.environ["SR_DB_TYPE"] == "Clustered")
+    client.put_tensor("in_" + name, np.ones(2, np.float32))
+    client.run_model("double", ["in_" + name], ["out_" + name])
+    assert client.get_tensor("out_" + name).tolist() == [2, 2]
+call()
+write("called")
+"""
+"""A member's use of its database, inside the journal's program."""
+
+UNTIL_IT_FAILS = (
+    CALL
+    + """
+while number == "1":
+    call()
+    time.sleep(0.1)
+"""
+)
+
+KILLS_ITS_OWN = (
+    CALL
+    + """
+if number == "1":
+    import redis
+    client = redis.Redis(unix_socket_path=os.environ["SSDB"][len("unix://"):])
+    os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    call()
+"""
+)
+
+TWENTY = (
+    CALL
+    + """
+for _ in range(20):
+    call()
+    time.sleep(0.05)
+"""
+)
+
+RETRIES = {"retries": 200, "retry_delay": 0.5}
+QUICK = {"SR_CONN_TIMEOUT": "2", "SR_CMD_TIMEOUT": "20"}
+
+
+def start(plane: Plane, journal: Journal, script: str, size: int, use: DatabaseUseRecord) -> RunRecord:
+    """Starts a run whose members use a database with a model."""
+    program = plane.folder / "program.py"
+    program.write_text(script)
+    command = journal.command(0.0, f"run:{program}")
+    run, members = one_entity(plane.folder, command, size)
+    content = model()
+    policy = PolicyRecord(**RETRIES)  # type: ignore[arg-type]
+    changed = template(command, databases=(use,), assets=(asset(content),), env=QUICK)
+    run = run.model_copy(update={"templates": (changed.model_copy(update={"policy": policy}),)})
+    plane.store.write_run(run, members, {asset(content).digest: content})
+    messages.publish_setup(plane.broker_url, run)
+    return run
+
+
+@pytest.fixture
+def database(plane: Plane) -> Iterator[Callable[..., tuple[DatabaseOptions, DatabaseAddressRecord]]]:
+    """Starts databases of the plane's experiment, and ends what runs of them."""
+    started: list[DatabaseAddressRecord] = []
+
+    def starting(options: DatabaseOptions | None = None, **given: Any) -> tuple[DatabaseOptions, DatabaseAddressRecord]:
+        if options is None:
+            folder = plane.folder / "db"
+            folder.mkdir()
+            options = DatabaseOptions(name="db", folder=folder, **given)
+        address = start_database(options)
+        started.append(address)
+        plane.store.set_database(str(plane.folder), address)
+        return options, address
+
+    yield starting
+    for address in started:
+        stop_database(address)
+
+
+def test_members_of_a_database_that_was_killed_find_their_assets_when_it_has_been_started_again(
+    plane: Plane, journal: Journal, dice: random.Random, tell: Tell, database: Callable[..., Any]
+) -> None:
+    plane.worker("--slots", "2")
+    options, address = database(port=free_port())
+    run = start(plane, journal, UNTIL_IT_FAILS, 3, DatabaseUseRecord(identifier=""))
+    until(lambda: len(journal.lines("called")) >= 2, "two members use it", 90)
+    os.kill(address.processes[0], signal.SIGKILL)
+    until(
+        lambda: plane.store.status(run.run_id).running == 0 or plane.store.attempts(run.run_id)[0].attempt > 1,
+        "calls fail",
+        60,
+    )
+    time.sleep(dice.uniform(0, 1))  # how long it is away
+    stop_database(address)
+    database(options)
+    back = now()
+    assert plane.finish(run.run_id, 120).completed == 3
+    assert "had lost 1 assets" in plane.log("w0")
+    tell(journal.check(plane.store, run.run_id, 3, "standard database SIGKILL, started again", since=back))
+
+
+def test_a_shard_of_three_that_was_killed_gets_its_assets_again_when_it_is_back(
+    plane: Plane, journal: Journal, dice: random.Random, tell: Tell, database: Callable[..., Any]
+) -> None:
+    plane.worker("--slots", "2")
+    options, address = database(shards=3)
+    run = start(plane, journal, UNTIL_IT_FAILS, 6, DatabaseUseRecord(identifier=""))
+    until(lambda: len(journal.lines("called")) >= 2, "two members use it", 90)
+    shard = dice.randrange(3)
+    os.kill(address.processes[shard], signal.SIGKILL)
+    until(lambda: any(a.attempt > 1 for a in plane.store.attempts(run.run_id)), "calls fail", 90)
+    with subprocess.Popen(
+        [server_binary(), str(options.folder / f"db_{shard}.conf")], stdout=subprocess.DEVNULL
+    ) as again:
+        back = now()
+        try:
+            assert plane.finish(run.run_id, 150).completed == 6
+            tell(journal.check(plane.store, run.run_id, 6, "one shard of three SIGKILL, started again", since=back))
+        finally:
+            stop_database(address)
+            again.kill()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_a_retried_member_has_a_new_colocated_database_with_its_assets(
+    plane: Plane, journal: Journal, dice: random.Random, tell: Tell, shared: bool
+) -> None:
+    plane.worker("--slots", "1")
+    colocated = ColocatedRecord(transport="unix", shared=shared)
+    began = now()
+    run = start(plane, journal, KILLS_ITS_OWN, 2, DatabaseUseRecord(identifier="", colocated=colocated))
+    assert plane.finish(run.run_id, 180).completed == 2
+    figures = journal.check(
+        plane.store, run.run_id, 2, f"colocated database SIGKILL, {'shared' if shared else 'own'}", since=began
+    )
+    assert max(line.attempt for line in journal.lines("end")) == 2
+    tell(figures)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_members_do_not_notice_an_inference_worker_that_dies_and_survive_one_that_hangs(
+    plane: Plane,
+    journal: Journal,
+    dice: random.Random,
+    tell: Tell,
+    database: Callable[..., Any],
+    number: signal.Signals,
+) -> None:
+    plane.worker("--slots", "2")
+    with tempfile.TemporaryDirectory(prefix="te-") as short:
+        database(unix_socket=f"{short}/s")
+        client: Any = redis.Redis(unix_socket_path=f"{short}/s", socket_timeout=60)
+        client.execute_command("AI.CONFIG", "WORKER_TIMEOUT", 2000)
+        run = start(plane, journal, TWENTY, 4, DatabaseUseRecord(identifier=""))
+        until(lambda: journal.lines("called"), "a member uses it", 90)
+        time.sleep(dice.uniform(0, 0.5))  # when it is struck
+        (row,) = client.execute_command("AI._WORKER", "LIST")
+        facts = dict(zip(row[::2], row[1::2], strict=True))
+        os.kill(facts[b"pid"], number)
+        struck = now()
+        assert plane.finish(run.run_id, 150).completed == 4
+        tell(journal.check(plane.store, run.run_id, 4, f"inference worker {number.name}", since=struck))
+        if number is signal.SIGKILL:
+            assert {line.attempt for line in journal.lines()} == {1}
+        client.close()
+        assert not Path(f"/proc/{facts[b'pid']}").exists()
