@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from taskensemble.entity import Asset, AttachedFiles, Ensemble, Entity, MLModel, Model
+from taskensemble.entity.files import check_tag
 from taskensemble.errors import InputError
 from taskensemble.tags import check_file
 
@@ -52,8 +53,11 @@ def read_inputs(
     Raises:
         FileNotFoundError: a file is no longer there.
         ParameterWriterError: a tag names no parameter of a member.
-        InputError: an asset that cannot be stored, or a TensorFlow model without the names of its nodes.
+        InputError, InputTypeError: a tag that is no mark; an asset that cannot be stored, or a TensorFlow model without the names of
+            its nodes.
     """
+    if tag is not None:
+        check_tag(tag)
     contents: dict[Asset, Content] = {}
     checked: set[tuple[AttachedFiles, frozenset[str]]] = set()
     for entity in entities:

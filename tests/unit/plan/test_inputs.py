@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from taskensemble.entity import Ensemble, Model
-from taskensemble.errors import ParameterWriterError
+from taskensemble.errors import InputError, InputTypeError, ParameterWriterError
 from taskensemble.inputs import read_inputs
 from taskensemble.settings import RunSettings
 
@@ -57,3 +57,9 @@ def test_a_file_that_is_gone_is_named(tagged):
     tagged.unlink()
     with pytest.raises(FileNotFoundError, match=r"in\.txt"):
         read_inputs([made])
+
+
+@pytest.mark.parametrize(("tag", "error"), [(3, InputTypeError), ("", InputError), ("a\nb", InputError)])
+def test_what_cannot_stand_around_a_name_is_no_tag_of_a_generation(tagged, tag, error):
+    with pytest.raises(error, match="tag"):
+        read_inputs([ensemble({"T": 1, "N": 1}, tagged)], tag=tag)
