@@ -21,7 +21,7 @@ test-system: $(VENV)/.installed-dev programs
 	$(PYTEST) tests/system $(TESTFLAGS)
 
 test-long: $(VENV)/.installed-dev programs
-	$(PYTEST) tests/chaos --timeout 7200 $(TESTFLAGS)
+	TASKENSEMBLE_CHAOS_ROUNDS=$${TASKENSEMBLE_CHAOS_ROUNDS:-20} $(PYTEST) tests/chaos --timeout 7200 $(TESTFLAGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
