@@ -462,6 +462,7 @@ class Experiment:
         if self.ends_with_driver:
             # External workers may be in allocations; the embedded one is where this driver is.
             check_allocation(self.launcher, planned.run, os.environ)
+            self._check_fits(planned)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
         had_control = self._control is not None and self._control.is_open
         begun: list[Database] = []
@@ -487,6 +488,14 @@ class Experiment:
                 self.close()
             raise
         return handle
+
+    def _check_fits(self, planned: Plan) -> None:
+        """Refuse what would wait for ever on the embedded worker, unless somebody put another one beside it."""
+        from taskensemble.launch.local import check_fits
+
+        helped = self._control is not None and self._control.is_open and len(self._control.store.workers()) > 1
+        if self.launcher == "local" and not helped:
+            check_fits(planned.run, planned.members, self._slots)
 
     def _interrupted(self, kill: bool) -> None:
         """Ctrl-C came while the driver waited."""

@@ -49,6 +49,7 @@ from taskensemble.errors import (
     InputTypeError,
 )
 from taskensemble.inputs import Inputs
+from taskensemble.settings import RunSettings
 
 if TYPE_CHECKING:
     from taskensemble.settings import BatchSettings
@@ -352,6 +353,10 @@ class _Templates:
         settings: Any = model.run_settings
         if settings is None:
             raise InputError(f"run_settings: {model.name!r} has none; say how it is run with create_run_settings")
+        if not isinstance(settings, RunSettings):
+            raise InputTypeError(
+                f"run_settings: {settings!r} of {model.name!r} is a {type(settings).__name__}; make them with create_run_settings"
+            )
         command = _command(model)
         # A variable without a value is empty for a plain program; a run command passes on the one of its own environment.
         own = {name: value for name, value in settings.env_vars.items() if value is not None or not command.launcher}

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskensemble.engine.records import MemberRecord, RunRecord, TemplateRecord
+from taskensemble.errors import InputError
 from taskensemble.launch.files import private_folder
 
 
@@ -61,6 +63,47 @@ def _children(pid: int) -> list[int]:
 def default_slots() -> int:
     """As many slots as this process has cores."""
     return len(os.sched_getaffinity(0))
+
+
+def check_fits(run: RunRecord, members: Iterable[MemberRecord], slots: int | None) -> None:
+    """Whether all members could ever run on the worker of this machine, however long they wait.
+
+    Parameters:
+        members: of the run, in order
+        slots: of the worker; None: as many as cores
+
+    Raises:
+        InputError: a member needs more than the worker has, or an entity whose members run together does
+    """
+    cpus = default_slots() if slots is None else slots
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = sum(gpu.strip() not in ("", "-1") for gpu in visible)
+    has = f"the worker that this start brings up has slots={cpus} and {gpus} GPUs (CUDA_VISIBLE_DEVICES)"
+    way_out = "ask for less, give Experiment(slots=…), or use a broker with workers that have it"
+    for template in run.templates:
+        wanted = template.resources
+        if wanted.cpus > cpus or wanted.gpus > gpus:
+            raise InputError(
+                f"resources: a member of {run.entities[_user_of(run, members, template)].name!r} holds cpus={wanted.cpus}, "
+                f"gpus={wanted.gpus:g}, and {has}; {way_out}."
+            )
+    for entity in run.entities:
+        if not entity.together:
+            continue
+        needs = [run.templates[member.template].resources for member in members if member.entity == entity.index]
+        all_cpus, all_gpus = sum(each.cpus for each in needs), sum(each.gpus for each in needs)
+        alone = len(needs) > 1 and any(each.whole_node for each in needs)
+        if all_cpus > cpus or all_gpus > gpus or alone:
+            whole = ", one of them a whole node" if alone else ""
+            raise InputError(
+                f"together=True: the {len(needs)} members of {entity.name!r} hold {all_cpus} CPUs and {all_gpus:g} GPUs "
+                f"at the same time{whole}, but {has}; {way_out}."
+            )
+
+
+def _user_of(run: RunRecord, members: Iterable[MemberRecord], template: TemplateRecord) -> int:
+    """Index of the first entity that has a member of a template."""
+    return next(member.entity for member in members if run.templates[member.template] is template)
 
 
 def worker_command(

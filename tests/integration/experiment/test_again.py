@@ -1,4 +1,4 @@
-"""A second time: outputs of earlier runs, and the order of what is resumed."""
+"""Starts that never could run, and second ones: outputs of earlier runs, and the order of what is resumed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from taskensemble import Experiment
 from taskensemble.engine.records import State
+from taskensemble.errors import InputError, InputTypeError
 from taskensemble.settings import RunSettings
 
 
@@ -32,7 +33,7 @@ def test_a_consumer_that_was_given_first_waits_for_its_producer_when_it_is_resum
 
 
 def test_outputs_of_earlier_runs_and_attempts_stay_beside_the_latest(exp: Experiment) -> None:
-    model = exp.create_model("m", shell(exp, 'echo $TASKENSEMBLE_RUN_ID.$TASKENSEMBLE_ATTEMPT; exit 1'), retries=1)
+    model = exp.create_model("m", shell(exp, "echo $TASKENSEMBLE_RUN_ID.$TASKENSEMBLE_ATTEMPT; exit 1"), retries=1)
     runs = [exp.start(model, quiet=True).run_id for _ in range(2)]
     outputs = {path.name: path.read_text().strip() for path in Path(model.path).glob("m.out*")}
     assert outputs == {
@@ -41,3 +42,25 @@ def test_outputs_of_earlier_runs_and_attempts_stay_beside_the_latest(exp: Experi
         "m.out.3": f"{runs[1]}.1",
         "m.out": f"{runs[1]}.2",
     }
+
+
+@pytest.mark.parametrize(
+    ("resources", "together", "message"),
+    [
+        ({"cpus": 3}, False, "cpus=3"),
+        ({"gpus": 64}, False, "gpus=64"),
+        ({}, True, "together=True: the 3 members of 'many'"),
+    ],
+)
+def test_what_the_only_worker_can_never_hold_is_refused_before_anything_starts(
+    exp: Experiment, resources: dict[str, int], together: bool, message: str
+) -> None:
+    many = exp.create_ensemble("many", replicas=3, run_settings=shell(exp, "true"), resources=resources)
+    with pytest.raises(InputError, match=message):
+        exp.start(many, together=together, quiet=True)
+    assert not Path(exp.exp_path).exists()
+
+
+def test_run_settings_of_another_type_are_named(exp: Experiment) -> None:
+    with pytest.raises(InputTypeError, match="run_settings: 'echo' of 'm' is a str"):
+        exp.start(exp.create_model("m", "echo"))  # type: ignore[arg-type]
