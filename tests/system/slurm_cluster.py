@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskensemble.guard import tie
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol", "salloc")
 NODES = ("n1", "n2")
 CPUS = 4
@@ -201,9 +203,8 @@ def _start(cluster: SlurmCluster, program: str, *arguments: str) -> None:
     path = shutil.which(program, path=cluster.environment["PATH"])
     assert path is not None, f"{program} is not installed: tests/system/install.sh"
     with (cluster.folder / f"{program}-{len(cluster.processes)}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [path, *arguments], env=cluster.environment, stdout=log, stderr=log, cwd=cluster.folder
-        )
+        # Tied to the tests: whatever becomes of them, no daemon is left.
+        process = tie([path, *arguments], env=cluster.environment, stdout=log, stderr=log, cwd=cluster.folder)
     cluster.processes.append(process)
 
 

@@ -1,7 +1,5 @@
 """Three hosts made of network namespaces: broker, database and driver on one, a worker on each of the others; one is cut off."""
 
-
-
 from __future__ import annotations
 
 import json

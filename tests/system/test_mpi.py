@@ -69,7 +69,10 @@ def test_a_program_of_two_ranks_runs_with_its_variables(drive: Drive, mpi: Path,
     told = driver.result()
     assert told["states"] == ["Completed"], told["err"]
     lines = sorted(line.split() for line in told["out"].splitlines())
-    assert [(line[1], line[3], line[5], line[9], line[11]) for line in lines] == [("0", "2", "1", "red", "m"), ("1", "2", "1", "red", "m")]
+    assert [(line[1], line[3], line[5], line[9], line[11]) for line in lines] == [
+        ("0", "2", "1", "red", "m"),
+        ("1", "2", "1", "red", "m"),
+    ]
 
 
 def test_two_jobs_of_two_nodes_run_side_by_side_in_an_allocation(drive: Drive, mpi: Path) -> None:
