@@ -79,8 +79,8 @@ def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, st
     for template in run.templates:
         if not template.batch_queue and not any(item.startswith("--jobid") for item in template.command.head):
             raise AllocationError(
-                f"launcher={launcher!r}: no allocation was found and {' '.join(template.command.head)!r} has no batch settings; start the "
-                "driver inside an allocation (salloc, qsub -I, bsub -Is), give batch_settings=, or use launcher='local'"
+                f"launcher={launcher!r}: no allocation was found and {' '.join(template.command.head)!r} has no batch settings; "
+                "start the driver inside an allocation (salloc, qsub -I, bsub -Is), give batch_settings=, or use launcher='local'"
             )
 
 
