@@ -53,8 +53,8 @@ def read_inputs(
     Raises:
         FileNotFoundError: a file is no longer there.
         ParameterWriterError: a tag names no parameter of a member.
-        InputError, InputTypeError: a tag that is no mark; an asset that cannot be stored, or a TensorFlow model without the names of
-            its nodes.
+        InputError, InputTypeError: a tag that is no mark; an asset that cannot be stored, or a TensorFlow model without the names
+            of its nodes.
     """
     if tag is not None:
         check_tag(tag)
