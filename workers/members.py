@@ -684,7 +684,7 @@ class Members:
         self.link.call(attempt.run_id, "disarm", (attempt.index, attempt.entity, attempt.token), answered)
 
     def _register(self, now: float) -> None:
-        self._next_beat = now + 5.0
+        self._next_beat = now + min(5.0, self.lease / 4)
         self._look_for_hunger()
         self._beat += 1
         record = self.worker.model_copy(
