@@ -10,7 +10,10 @@ CONFIG, SHUTDOWN, FLUSHALL, MODULE, REPLICAOF or change users.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from getpass import getpass
+from hashlib import sha256
 
 _CONNECTION = (
     "+@connection -client +client|id +client|setname +client|setinfo +client|unblock +info +time +exists +type"
@@ -51,3 +54,11 @@ def users(passwords: Mapping[str, str]) -> str:
         KeyError: another name.
     """
     return "".join(f"user {name} reset on #{digest} {RULES[name]}\n" for name, digest in passwords.items())
+
+
+if __name__ == "__main__":
+    unknown = [name for name in sys.argv[1:] if name not in RULES]
+    if unknown or len(sys.argv) < 2:
+        sys.exit(f"name users: {', '.join(RULES)}")
+    asked = {name: sha256(getpass(f"password of {name}: ").encode()).hexdigest() for name in sys.argv[1:]}
+    sys.stdout.write(users(asked))
