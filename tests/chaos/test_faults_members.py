@@ -217,10 +217,10 @@ def test_a_worker_that_is_told_to_end_lets_its_members_end_or_gives_them_back(
     run, members = one_entity(plane.folder, journal.command(dice.uniform(1.5, 2.5), "daemon"), 4)
     plane.start(run, members)
     journal.started(2)
-    plane.worker("--slots", "2")
     began = now()
     first.terminate()
     assert first.wait(40) == 0
+    plane.worker("--slots", "2")
     assert plane.finish(run.run_id, 90).completed == 4
     assert max(line.attempt for line in journal.lines()) == (2 if drain < 1 else 1)
     tell(journal.check(plane.store, run.run_id, 4, f"SIGTERM of a worker, drain {drain:g} s", since=began))
