@@ -40,6 +40,8 @@ class Rabbit:
             **os.environ,
             "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(self.mapper),
+            # Else it refuses to end for as long as it believes that the killed node lives.
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",
             "RABBITMQ_NODENAME": f"te{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
@@ -78,7 +80,7 @@ def rabbit() -> Iterator[Rabbit]:
     broker.start()
     yield broker
     broker.kill()
-    subprocess.run(["epmd", "-port", str(broker.mapper), "-kill"], check=False, capture_output=True)
+    subprocess.run(["epmd", "-port", str(broker.mapper), "-kill"], check=True, capture_output=True, timeout=60)
     shutil.rmtree(folder, ignore_errors=True)
 
 
