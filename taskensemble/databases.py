@@ -28,6 +28,8 @@ class Running:
     record: DatabaseAddressRecord
     stopped: float | None = None
     """When it was stopped; None: it was not."""
+    nodes: tuple[str, ...] = ()
+    """Those that it has for itself."""
 
     def is_active(self) -> bool:
         """Whether every server answers."""
@@ -36,7 +38,9 @@ class Running:
         return self.stopped is None and is_alive(self.record)
 
     def hosts(self) -> Sequence[str]:
-        """Where the servers run."""
+        """Where the servers run: the nodes' names, of a database that has nodes of its own."""
+        if self.nodes:
+            return self.nodes
         return list(dict.fromkeys(address.rpartition(":")[0] for address in self.record.addresses))
 
     def addresses(self) -> Sequence[str]:
@@ -63,7 +67,7 @@ class Databases:
         self._running: dict[str, Running] = {}
         self._started: dict[str, float] = {}
         self._hosted: dict[str, HostedDatabase] = {}
-        self._nodes: dict[str, str] = {}
+        self._nodes: dict[str, list[str]] = {}
 
     def active(self) -> dict[str, Database]:
         """Those that run and answer."""
@@ -125,26 +129,31 @@ class Databases:
 
         allocation = None if self._experiment.launcher == "local" else from_environment(os.environ)
         if database.batch_settings is not None:
-            started = hosted.start_in_job(options, database.batch_settings.record())
+            store_url, gone_seconds = self._experiment.watched_store()
+            started = hosted.start_in_job(options, database.batch_settings.record(), store_url, gone_seconds)
         elif allocation is not None and len(allocation.nodes) > 1:
-            node = hosted.choose_node(allocation, database.hosts, list(self._nodes.values()))
-            self._nodes[database.db_identifier] = node.name
-            self._experiment.reserve_nodes(allocation.job_id, self._nodes.values())
+            nodes = hosted.choose_nodes(allocation, options.shards, database.wanted_hosts, self.reserved_nodes())
+            self._nodes[database.db_identifier] = [node.name for node in nodes]
+            self._experiment.reserve_nodes(allocation.job_id, self.reserved_nodes())
             try:
-                started = hosted.start_in_allocation(options, allocation, node)
+                started = hosted.start_in_allocation(options, allocation, nodes)
             except TaskensembleError:
-                self._free_node(database.db_identifier)
+                self._free_nodes(database.db_identifier)
                 raise
         else:
             return None
         self._hosted[database.db_identifier] = started
         return started.record
 
-    def _free_node(self, identifier: str) -> None:
-        """Give a database's node back to the members."""
+    def reserved_nodes(self) -> list[str]:
+        """Nodes of this allocation that databases have for themselves."""
+        return [node for nodes in self._nodes.values() for node in nodes]
+
+    def _free_nodes(self, identifier: str) -> None:
+        """Give a database's nodes back to the members."""
         allocation = from_environment(os.environ)
         if self._nodes.pop(identifier, None) is not None and allocation is not None:
-            self._experiment.reserve_nodes(allocation.job_id, self._nodes.values())
+            self._experiment.reserve_nodes(allocation.job_id, self.reserved_nodes())
 
     def adopt(self, record: DatabaseAddressRecord, path: str | None) -> Database:
         """A database that runs already, described from its address."""
@@ -187,7 +196,7 @@ class Databases:
         hosted = self._hosted.pop(identifier, None)
         if hosted is not None:
             hosted.stop()
-            self._free_node(identifier)
+            self._free_nodes(identifier)
         else:
             stop_database(running.record)
         running.stopped = time.time()
@@ -230,7 +239,8 @@ class Databases:
             control.store.set_database(self._experiment.exp_path, self._running[identifier].record)
 
     def _keep(self, database: Database, record: DatabaseAddressRecord) -> None:
-        running = Running(record)
+        hosted = self._hosted.get(database.db_identifier)
+        running = Running(record, nodes=() if hosted is None else tuple(record.host.split(",")))
         database.running = running
         for node, address in zip(database.entities, record.addresses, strict=False):
             node.set_hosts([address.rpartition(":")[0]])

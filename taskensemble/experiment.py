@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from taskensemble import lifetime
 from taskensemble.databases import Databases
-from taskensemble.engine.allocation import check_allocation
+from taskensemble.engine.allocation import check_allocation, check_room, from_environment
 from taskensemble.engine.records import State as Status
 from taskensemble.errors import (
     EntityExistsError,
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from taskensemble.settings import BatchSettings, RunSettings
 
 logger = logging.getLogger("taskensemble")
+
+OWN_GONE_SECONDS = 30.0
+"""A driver brings its own control plane back in less; longer means that the driver is dead."""
+GONE_SECONDS = 300.0
 
 LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
@@ -472,6 +476,7 @@ class Experiment:
                 begun.append(database)
             if not planned.run.entities:
                 return EmptyRun(planned.run)
+            self._check_room(planned)
             control = self._working_control()
             self._databases.publish(control)
             handle = submit(control, planned.run, planned.members, planned.assets, planned.secrets)
@@ -496,6 +501,12 @@ class Experiment:
         helped = self._control is not None and self._control.is_open and len(self._control.store.workers()) > 1
         if self.launcher == "local" and not helped:
             check_fits(planned.run, planned.members, self._slots)
+
+    def _check_room(self, planned: Plan) -> None:
+        """Refuse what would wait for ever in this allocation, whose nodes are all that this driver's worker has."""
+        allocation = None if self.launcher == "local" else from_environment(os.environ)
+        if allocation is not None and self.ends_with_driver:
+            check_room(planned.run, allocation, self._databases.reserved_nodes())
 
     def _interrupted(self, kill: bool) -> None:
         """Ctrl-C came while the driver waited."""
@@ -814,6 +825,11 @@ class Experiment:
     def reserve_nodes(self, job_id: str, nodes: Iterable[str]) -> None:
         """Keep members off these nodes of the allocation: databases run there."""
         self._working_control().store.reserve_nodes(job_id, nodes)
+
+    def watched_store(self) -> tuple[str, float]:
+        """The record store that a database's job watches, and the seconds after which the job ends when it has gone."""
+        control = self._working_control()
+        return control.store_url, OWN_GONE_SECONDS if control.is_own else GONE_SECONDS
 
     def forget_database(self, identifier: str) -> None:
         """Take a database that was stopped out of the records, so that no further attempt looks for it."""

@@ -47,7 +47,7 @@ from taskensemble.errors import DatabaseError, TaskensembleError
 from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started
 from workers import colocated, process
-from workers.allocation import AllocationSlots, cancel_steps, job_is_ending
+from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
 from workers.limits import Limits
 from workers.link import Link, ReplyError
 from workers.process import Attempt, Outcome
@@ -254,7 +254,7 @@ class Members:
         """Claims what waits, for as long as there are slots."""
         if not self.link.connected and self.link.unanswered:
             return
-        claims: dict[str, list[Attempt]] = {}
+        claims: dict[tuple[str, str], list[Attempt]] = {}
         for queue, requests in self._waiting.items():
             record = self.queues.get(queue)
             resources = record.resources if record is not None else ResourcesRecord()
@@ -266,18 +266,22 @@ class Members:
                 self._waits_since.pop(queue, None)
                 if queue == self._hungry:
                     self._hungry = ""
-                claims.setdefault(attempt.run_id, []).append(attempt)
+                claims.setdefault((attempt.run_id, self._node_of(attempt)), []).append(attempt)
         for queue, requests in list(self._waiting.items()):
             if requests and self.on_surplus is not None and self._durations.get(queue, _SHORT) >= _SHORT:
                 self.on_surplus(queue, list(requests))
                 requests.clear()
             if not requests:
                 del self._waiting[queue]
-        for run_id, attempts in claims.items():
-            arguments: list[Any] = [SCHEMA, self.worker.name, self._host]
+        for (run_id, node), attempts in claims.items():
+            arguments: list[Any] = [SCHEMA, self.worker.name, node]
             for attempt in attempts:
                 arguments += (attempt.index, attempt.entity, attempt.token)
             self.link.call(run_id, "claim", arguments, partial(self._on_claims, attempts))
+
+    def _node_of(self, attempt: Attempt) -> str:
+        """Where an attempt runs, as its record says it: the worker's host, or the nodes of its placement in an allocation."""
+        return ",".join(attempt.slot.hosts) if isinstance(attempt.slot, Placement) else self._host
 
     def _attempt(self, request: Any, queue: str, slot: Slot) -> Attempt:
         run_id, index, entity = request.args
@@ -509,8 +513,8 @@ class Members:
         assert attempt.member is not None
         folder = member_folder(attempt.run.entities[attempt.entity], attempt.member)
         outcome = process.outcome_of(attempt, report, str(folder))
-        if outcome.letter == "c" and attempt.template.policy.keep_outputs == "failed":
-            process.drop_outputs(folder, attempt.member.name)
+        if attempt.template.policy.keep_outputs == "failed":
+            process.drop_outputs(folder, attempt.member.name, completed=outcome.letter == "c")
         lasted = time.monotonic() - attempt.begun
         known = self._durations.get(attempt.queue, lasted)
         self._durations[attempt.queue] = 0.8 * known + 0.2 * lasted
@@ -645,14 +649,14 @@ class Members:
     def _renew(self, now: float) -> None:
         """Moves the leases' counters; what the store says of an attempt counts."""
         self._next_renewal = now + min(self.lease / 12, 10.0)
-        by_run: dict[str, list[Attempt]] = {}
+        by_run: dict[tuple[str, str], list[Attempt]] = {}
         for attempt in self._attempts.values():
             if attempt.number:
-                by_run.setdefault(attempt.run_id, []).append(attempt)
+                by_run.setdefault((attempt.run_id, self._node_of(attempt)), []).append(attempt)
             if attempt.armed and now >= attempt.disarm_at:
                 self._disarm(attempt)
-        for run_id, attempts in by_run.items():
-            arguments: list[Any] = [self.worker.name, self._host]
+        for (run_id, node), attempts in by_run.items():
+            arguments: list[Any] = [self.worker.name, node]
             for attempt in attempts:
                 arguments += (attempt.index, attempt.entity, attempt.token, attempt.number, attempt.pid)
             self.link.call(run_id, "renew", arguments, partial(self._on_renewed, attempts))

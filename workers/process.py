@@ -119,10 +119,12 @@ def keep_outputs(folder: Path, name: str) -> None:
         (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
 
 
-def drop_outputs(folder: Path, name: str) -> None:
-    """Deletes the outputs of a completed member that keeps them only for failures."""
-    for kind in ("out", "err"):
-        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+def drop_outputs(folder: Path, name: str, *, completed: bool) -> None:
+    """Deletes the outputs of a member that keeps them only for failures: those of a completed one, and empty ones of any."""
+    for file in (folder / f"{name}.out", folder / f"{name}.err"):
+        with suppress(FileNotFoundError):
+            if completed or not file.stat().st_size:
+                file.unlink()
 
 
 def command_line(template: TemplateRecord, member: MemberRecord, attempt: int) -> list[str]:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ class DatabaseOptions:
         unix_socket: path of a socket to listen on besides; clients are told it then.
         socket_permissions: of that socket.
         shards: servers; three and more make a cluster.
+        part: numbers of the shards to start here, of a cluster whose others start elsewhere: the caller forms it. None: all.
         settings: configuration as in valkey.conf: maxmemory, save, …
         module_arguments: of the AI module, such as ("MODEL_EXECUTION_TIMEOUT", "5000").
         restricted: limit by ACL what clients without a password may do.
@@ -61,6 +62,7 @@ class DatabaseOptions:
     unix_socket: str | None = None
     socket_permissions: int = 0o755
     shards: int = 1
+    part: tuple[int, ...] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     module_arguments: tuple[str, ...] = ()
     restricted: bool = False
@@ -74,9 +76,14 @@ class DatabaseOptions:
     poll: int | None = None
 
 
-def start_database(options: DatabaseOptions) -> DatabaseAddressRecord:
+def start_database(
+    options: DatabaseOptions, part_answers: Callable[[DatabaseAddressRecord], None] | None = None
+) -> DatabaseAddressRecord:
     """Start a database and wait until it answers, a cluster until it is healthy.
 
+    Arguments:
+        options: what to start.
+        part_answers: called with the servers of a cluster's part once they answer; supervision waits for the cluster.
     Returns:
         Its address. The record's password is the administrator's of a restricted database; members need none.
     Raises:
@@ -93,8 +100,10 @@ def start_database(options: DatabaseOptions) -> DatabaseAddressRecord:
         if options.supervise:
             supervisor, report = _start_supervisor(options, servers)
         pids = [wait_ready(server, process) for server, process in zip(servers, processes, strict=True)]
-        if len(servers) > 1:
+        if options.shards > 1 and options.part is None:
             form_cluster([server.address for server in servers], servers[0].password)
+        if part_answers is not None:
+            part_answers(_record(options, servers, pids))
         if supervisor is not None:
             _wait_supervised(options, supervisor, report)
             pids.append(supervisor.pid)
@@ -107,10 +116,14 @@ def start_database(options: DatabaseOptions) -> DatabaseAddressRecord:
     _children.extend(processes)
     if supervisor is not None:
         _children.append(supervisor)
+    return _record(options, servers, pids)
+
+
+def _record(options: DatabaseOptions, servers: Sequence[ServerOptions], pids: Sequence[int]) -> DatabaseAddressRecord:
     return DatabaseAddressRecord(
         identifier=options.identifier,
         addresses=tuple(server.address for server in servers),
-        cluster=len(servers) > 1,
+        cluster=options.shards > 1,
         processes=tuple(pids),
         host=socket.gethostname(),
         password=servers[0].password,
@@ -132,8 +145,8 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
     clustered = options.shards > 1
     secret = secrets.token_hex(16) if options.restricted else None
     servers = []
-    for index in range(options.shards):
-        port = options.port + index if options.port else 0
+    for place, index in enumerate(range(options.shards) if options.part is None else options.part):
+        port = options.port + place if options.port else 0
         if not port and not options.unix_socket:
             port = free_port(hosts[0], cluster=clustered)
         servers.append(
@@ -184,7 +197,7 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
     known = credentials(servers[0].password)
     if known:
         environment["TASKENSEMBLE_DB_USER"], environment["TASKENSEMBLE_DB_PASSWORD"] = known
-    log = (options.folder / f"{options.name}_inference.log").open("ab")
+    log = _supervisor_log(options).open("ab")
     try:
         with pinned(options.cpus):
             process = subprocess.Popen(
@@ -202,6 +215,11 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
     return process, report
 
 
+def _supervisor_log(options: DatabaseOptions) -> Path:
+    part = f"_{options.part[0]}" if options.part else ""
+    return options.folder / f"{options.name}{part}_inference.log"
+
+
 def _wait_supervised(options: DatabaseOptions, supervisor: subprocess.Popen[bytes], report: int) -> None:
     try:
         ready, _, _ = select.select([report], [], [], _SUPERVISED_WITHIN)
@@ -209,7 +227,7 @@ def _wait_supervised(options: DatabaseOptions, supervisor: subprocess.Popen[byte
             return
     finally:
         os.close(report)
-    log = options.folder / f"{options.name}_inference.log"
+    log = _supervisor_log(options)
     last = log.read_text(errors="replace").splitlines()[-3:]
     ended = supervisor.poll()
     what = f"ended with {ended}" if ended is not None else f"was not ready within {_SUPERVISED_WITHIN:g} s"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,41 @@ def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, st
                 f"launcher={launcher!r}: no allocation was found and {' '.join(template.command.head)!r} has no batch settings; "
                 "start the driver inside an allocation (salloc, qsub -I, bsub -Is), give batch_settings=, or use launcher='local'"
             )
+
+
+def check_room(run: RunRecord, allocation: AllocationRecord, reserved: Collection[str] = ()) -> None:
+    """Whether every member without a batch job could ever run in the allocation, however long it waits.
+
+    Parameters:
+        reserved: nodes that members are kept off, since databases run there.
+
+    Raises:
+        AllocationError: a member needs more than the idle allocation has; the message names both.
+    """
+    nodes = [node for node in allocation.nodes if node.name not in reserved]
+    for template in run.templates:
+        wanted = template.resources
+        if template.batch_queue or any(item.startswith("--jobid") for item in template.command.head):
+            continue
+        enough = [node for node in nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
+        spread = wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus
+        if len(enough) >= wanted.nodes or (spread and wanted.cpus <= sum(node.cpus for node in nodes)):
+            continue
+        taken = (
+            f", {len(allocation.nodes) - len(nodes)} more have databases" if len(nodes) < len(allocation.nodes) else ""
+        )
+        raise AllocationError(
+            f"resources: {' '.join(template.command.head)!r} holds {wanted.nodes} nodes with cpus={wanted.cpus} and "
+            f"gpus={wanted.gpus:g} on each, but the allocation {allocation.job_id} has {_described(nodes)}{taken}; ask for a "
+            "larger allocation or a smaller member"
+        )
+
+
+def _described(nodes: Sequence[AllocationNode]) -> str:
+    """`2 nodes of 4 CPUs and 0 GPUs, 1 node of …`"""
+    kinds = Counter((node.cpus, node.gpus) for node in nodes)
+    parts = (f"{count} node{'s' * (count > 1)} of {cpus} CPUs and {gpus} GPUs" for (cpus, gpus), count in kinds.items())
+    return ", ".join(parts) or "no node for members"
 
 
 def expand_hostlist(text: str) -> list[str]:

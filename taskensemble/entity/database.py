@@ -370,6 +370,11 @@ class Database(Entity):
             return list(self.running.hosts())
         return [host for node in self.entities for host in node.hosts]
 
+    @property
+    def wanted_hosts(self) -> list[str]:
+        """Where the user said that its servers are to run; empty: anywhere."""
+        return list(self._user_hosts)
+
     def get_address(self) -> list[str]:
         """`host:port` of every server.
 

@@ -1,17 +1,20 @@
-"""Databases on a cluster: on a node of its own in the driver's allocation, or in a batch job of its own.
+"""Databases on a cluster: on nodes of their own in the driver's allocation, or in a batch job of their own.
 
-The database's servers and their supervisor are started there by `python -P -m taskensemble.launch.database <file>`, which then
-writes where they answer and stays until they end: `Experiment.stop` shuts the servers down, a walltime or a dead driver ends the
-step with everything in it. In an allocation the node is taken from the members first.
+On each node `python -P -m taskensemble.launch.database <file>` starts the node's servers and their supervisor, writes where they
+answer and stays until they end: `Experiment.stop` shuts the servers down, a walltime or a dead driver ends the step with
+everything in it, and a job whose control plane has gone for good ends by itself. The shards of a cluster go round the nodes; the
+driver makes them one cluster and waits until it is healthy. In an allocation the nodes are taken from the members first.
 
-    <folder>/<name>.host.json      what is to be started (0600)
-    <folder>/<name>.address.json   where it answers, once it does
+    <folder>/<name>.host.json          what is to be started (0600)
+    <folder>/<name>.servers.<n>.json   where the servers of a cluster's n-th node answer, once they do
+    <folder>/<name>.address.<n>.json   the same, once inference workers can be started for them
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shlex
 import signal
@@ -19,14 +22,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from taskensemble.database import DatabaseOptions, is_alive, read_record, start_database, stop_database, write_record
+from taskensemble.database.cluster import form_cluster
 from taskensemble.engine.allocation import AllocationNode, AllocationRecord, BatchRecord
 from taskensemble.engine.records import DatabaseAddressRecord
-from taskensemble.errors import DatabaseError, InputError, TaskensembleError
+from taskensemble.errors import ControlPlaneError, DatabaseError, InputError, TaskensembleError
 from taskensemble.launch.files import write_private
 
 if TYPE_CHECKING:
@@ -37,6 +42,10 @@ logger = logging.getLogger("taskensemble")
 STEP_SECONDS = 300.0
 """How long a step may wait for its node and start its servers."""
 STOP_SECONDS = 60.0
+LOOK_SECONDS = 0.5
+_JOB_WISHES = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK", "SLURM_DISTRIBUTION")
+WATCH_SECONDS = 2.0
+"""Between two looks at the control plane."""
 
 
 class Host(Protocol):
@@ -73,9 +82,15 @@ class DatabasePaths:
     def wish(self) -> Path:
         return self.folder / f"{self.name}.host.json"
 
-    @property
-    def address(self) -> Path:
-        return self.folder / f"{self.name}.address.json"
+    def servers(self, node: int) -> Path:
+        return self.folder / f"{self.name}.servers.{node}.json"
+
+    def address(self, node: int) -> Path:
+        return self.folder / f"{self.name}.address.{node}.json"
+
+    def records(self, kind: Literal["servers", "address"]) -> list[Path]:
+        """Those that are there, in the order of the nodes."""
+        return sorted(self.folder.glob(f"{self.name}.{kind}.*.json"), key=lambda path: int(path.suffixes[-2][1:]))
 
     @property
     def log(self) -> Path:
@@ -120,57 +135,73 @@ class _Job:
             self.job.cancel()
 
 
-def start_in_allocation(options: DatabaseOptions, allocation: AllocationRecord, node: AllocationNode) -> HostedDatabase:
-    """Start a database on a node of the allocation that this process is in, all of it.
+def start_in_allocation(
+    options: DatabaseOptions, allocation: AllocationRecord, nodes: Sequence[AllocationNode]
+) -> HostedDatabase:
+    """Start a database on nodes of the allocation that this process is in, all of each.
 
     Raises:
         InputError: the allocation's scheduler has no steps that could be put there.
-        DatabaseError: it does not start; nothing of it is left.
+        DatabaseError: it does not start, or is not healthy; nothing of it is left.
     """
     from taskensemble.guard import tie
 
+    names = ",".join(node.name for node in nodes)
     if allocation.scheduler != "slurm":
         raise InputError(
-            f"hosts={node.name!r}: a database on another node of an allocation needs Slurm's srun; start it in a batch job "
+            f"hosts={names!r}: a database on other nodes of an allocation needs Slurm's srun; start it in a batch job "
             "(batch=True), or on the driver's node"
         )
     paths = _prepare(options)
-    command = [
-        *(
-            "srun",
-            "--exact",
-            f"--job-name=database-{options.name}",
-            f"--nodelist={node.name}",
-            "--nodes=1",
-            "--ntasks=1",
-        ),
-        *(f"--cpus-per-task={node.cpus}", "--mem=0", *_host_command(paths)),
-    ]
-    environment = {name: value for name, value in os.environ.items() if name not in ("SLURM_NTASKS", "SLURM_NPROCS")}
+    command = [*step_options(options.name, nodes), *_host_command(paths)]
+    environment = {name: value for name, value in os.environ.items() if name not in _JOB_WISHES}
     with paths.log.open("ab") as log:
         process = tie(command, env=environment, stdout=log, stderr=log)
     return _await(options, paths, _Step(process, paths.log), STEP_SECONDS)
 
 
-def start_in_job(options: DatabaseOptions, batch: BatchRecord) -> HostedDatabase:
+def step_options(name: str, nodes: Sequence[AllocationNode]) -> list[str]:
+    """The `srun` that starts one task on each node and gives it all of the node, its GPUs for inference among it."""
+    gpus = min(node.gpus for node in nodes)
+    return [
+        *("srun", "--exact", f"--job-name=database-{name}", f"--nodelist={','.join(node.name for node in nodes)}"),
+        *(f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"),
+        *(f"--cpus-per-task={min(node.cpus for node in nodes)}", "--mem=0"),
+        *([f"--gres=gpu:{gpus}"] if gpus else []),
+    ]
+
+
+def start_in_job(options: DatabaseOptions, batch: BatchRecord, store_url: str, gone_seconds: float) -> HostedDatabase:
     """Submit a batch job that runs a database, and wait, as long as the queue takes, until it answers.
+
+    Under Slurm the shards of a cluster go round the job's nodes; elsewhere all are on its first node, with a port each.
+
+    Parameters:
+        store_url: the record store, which the job watches.
+        gone_seconds: for which the store may be away before the job ends: nobody is left who would stop it.
 
     Raises:
         AllocationError: the scheduler refuses the job.
-        DatabaseError: the job ends before the database answers.
+        DatabaseError: the job ends before the database answers, or the cluster is not healthy.
     """
     from taskensemble.launch import schedulers
 
-    paths = _prepare(options)
-    body = (f"exec {shlex.join(_host_command(paths))}",)
-    paths.script.write_text(batch.script(options.name, str(paths.log), str(paths.log), body), encoding="utf-8")
+    paths = _prepare(options, store_url=store_url, gone_seconds=gone_seconds)
+    line = shlex.join(_host_command(paths))
+    body = [f"exec {line}"]
+    if batch.scheduler == "slurm" and options.shards > 1:
+        spread = "--nodes=$SLURM_JOB_NUM_NODES --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1"
+        body = ["unset SLURM_EXPORT_ENV", f"exec srun {spread} {line}"]
+    paths.script.write_text(batch.script(options.name, str(paths.log), str(paths.log), tuple(body)), encoding="utf-8")
     job = schedulers.submit(batch.scheduler, batch.submit, paths.script, paths.folder)
     logger.info("Submitted the batch job %s for the database %s.", job.native_id, options.name)
     return _await(options, paths, _Job(job, paths.log), None)
 
 
-def choose_node(allocation: AllocationRecord, asked: Sequence[str], taken: Sequence[str]) -> AllocationNode:
-    """The node for a database: the one asked for, else the last that no other database has.
+def choose_nodes(
+    allocation: AllocationRecord, shards: int, asked: Sequence[str], taken: Sequence[str]
+) -> list[AllocationNode]:
+    """The nodes for a database: those asked for, else the last that no other database has; at most one for each shard.
 
     Raises:
         InputError: a host that the allocation does not have, or no node left beside one for members.
@@ -179,17 +210,18 @@ def choose_node(allocation: AllocationRecord, asked: Sequence[str], taken: Seque
     for host in asked:
         if host not in nodes:
             raise InputError(f"hosts={host!r} is not in the allocation {allocation.job_id}; it has {', '.join(nodes)}")
-        return nodes[host]
+    if asked:
+        return [nodes[host] for host in dict.fromkeys(asked)][:shards]
     free = [node for node in allocation.nodes if node.name not in taken]
     if len(free) < 2:
         raise InputError(
             f"The allocation {allocation.job_id} has no node left for a database beside one for members; ask for more nodes, or "
             "name one with hosts="
         )
-    return free[-1]
+    return free[-min(shards, len(free) - 1) :]
 
 
-def _prepare(options: DatabaseOptions) -> DatabasePaths:
+def _prepare(options: DatabaseOptions, store_url: str = "", gone_seconds: float = 0.0) -> DatabasePaths:
     if all(interface in ("lo", "127.0.0.1") for interface in options.interfaces):
         logger.warning(
             "The database %s listens on %s alone: members on other nodes cannot reach it; give interface= one that they can.",
@@ -197,8 +229,13 @@ def _prepare(options: DatabaseOptions) -> DatabasePaths:
             options.interfaces[0],
         )
     paths = DatabasePaths(options.folder.absolute(), options.name)
-    paths.address.unlink(missing_ok=True)
-    wish = asdict(options) | {"folder": str(paths.folder), "owner": None}
+    for path in (*paths.records("servers"), *paths.records("address")):
+        path.unlink()
+    wish = {
+        "options": asdict(options) | {"folder": str(paths.folder), "owner": None},
+        "store_url": store_url,
+        "gone_seconds": gone_seconds,
+    }
     write_private(paths.wish, json.dumps(wish))
     return paths
 
@@ -208,18 +245,54 @@ def _host_command(paths: DatabasePaths) -> list[str]:
 
 
 def _await(options: DatabaseOptions, paths: DatabasePaths, host: Host, seconds: float | None) -> HostedDatabase:
-    deadline = None if seconds is None else time.monotonic() + seconds
     try:
-        while not paths.address.exists():
-            if (why := host.ended()) is not None:
-                raise DatabaseError(f"The database {options.name} did not start: {why}")
-            if deadline is not None and time.monotonic() > deadline:
-                raise DatabaseError(f"The database {options.name} did not start within {seconds:g} s; see {paths.log}")
-            time.sleep(0.1)
+        if options.shards > 1:
+            servers = merged(_await_records(options, paths, host, "servers", seconds), options.shards)
+            form_cluster(servers.addresses, servers.password)
+        record = merged(_await_records(options, paths, host, "address", seconds), options.shards)
     except BaseException:
+        for started in (read_record(path) for path in (*paths.records("servers"), *paths.records("address"))):
+            with suppress(DatabaseError):
+                stop_database(started)
         host.end()
         raise
-    return HostedDatabase(read_record(paths.address), host)
+    return HostedDatabase(record, host)
+
+
+def _await_records(
+    options: DatabaseOptions,
+    paths: DatabasePaths,
+    host: Host,
+    kind: Literal["servers", "address"],
+    seconds: float | None,
+) -> list[DatabaseAddressRecord]:
+    """The records of all nodes, once every shard is in one."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        records = [read_record(path) for path in paths.records(kind)]
+        if sum(len(record.addresses) for record in records) >= options.shards:
+            return records
+        if (why := host.ended()) is not None:
+            raise DatabaseError(f"The database {options.name} did not start: {why}")
+        if deadline is not None and time.monotonic() > deadline:
+            raise DatabaseError(f"The database {options.name} did not start within {seconds:g} s; see {paths.log}")
+        time.sleep(0.1)
+
+
+def merged(records: Sequence[DatabaseAddressRecord], shards: int) -> DatabaseAddressRecord:
+    """The record of a whole database from those of its nodes, on which its shards go round.
+
+    Raises:
+        DatabaseError: nodes that others cannot reach.
+    """
+    addresses = [records[shard % len(records)].addresses[shard // len(records)] for shard in range(shards)]
+    if len(set(addresses)) < shards:
+        raise DatabaseError(
+            f"The database's servers on {', '.join(record.host for record in records)} all answer at {addresses[0]}: give "
+            "interface= one by which the nodes reach each other"
+        )
+    hosts = ",".join(record.host for record in records)
+    return records[0].model_copy(update={"addresses": tuple(addresses), "cluster": shards > 1, "host": hosts})
 
 
 def _tail(log: Path) -> str:
@@ -230,26 +303,68 @@ def _tail(log: Path) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run a database on this node until it ends or is told to."""
-    path = Path(argv[0])
-    wish = json.loads(path.read_text(encoding="utf-8"))
-    tuples = {name: tuple(value) for name, value in wish.items() if isinstance(value, list)}
-    options = DatabaseOptions(**(wish | tuples | {"folder": Path(wish["folder"])}))
+    """Run a node's part of a database until it ends or is told to."""
+    wish = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    options, task = _part(wish["options"])
+    if options.part == ():
+        return 0
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: told.append(number))
+    paths = DatabasePaths(options.folder, options.name)
     try:
-        record = start_database(options)
+        record = start_database(options, lambda servers: write_record(paths.servers(task), _named(servers)))
     except TaskensembleError as error:
         print(error, file=sys.stderr)
         return 1
-    node = os.environ.get("SLURMD_NODENAME")
-    shown = record.model_copy(update={"host": node}) if node else record
-    write_record(DatabasePaths(options.folder, options.name).address, shown)
-    while not told and is_alive(record):
-        time.sleep(0.5)
+    write_record(paths.address(task), _named(record))
+    gone = _Watch(wish["store_url"], wish["gone_seconds"]) if wish["store_url"] else None
+    while not told and is_alive(record) and not (gone is not None and gone()):
+        time.sleep(LOOK_SECONDS)
     stop_database(record)
     return 0
+
+
+def _named(record: DatabaseAddressRecord) -> DatabaseAddressRecord:
+    """The record with the scheduler's name of this node, if there is one."""
+    return record.model_copy(update={"host": os.environ.get("SLURMD_NODENAME", record.host)})
+
+
+def _part(given: dict[str, Any]) -> tuple[DatabaseOptions, int]:
+    """What this process starts, and its number among the tasks of its step."""
+    tuples = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    options = DatabaseOptions(**(given | tuples | {"folder": Path(given["folder"])}))
+    if options.shards == 1:
+        return options, 0
+    task, tasks = int(os.environ.get("SLURM_PROCID", "0")), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return replace(options, part=tuple(range(task, options.shards, tasks))), task
+
+
+class _Watch:
+    """Whether the control plane has gone for good. One that was never reached from here is not watched."""
+
+    def __init__(self, store_url: str, seconds: float) -> None:
+        from taskensemble.engine.store import Store
+
+        self._store = Store(store_url, patience=1.0)
+        self._seconds = seconds
+        self._seen: float | None = None
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        try:
+            self._store.ping()
+            self._seen = time.monotonic()
+        except ControlPlaneError as error:
+            if self._next == 0.0:
+                print(f"{error} This job ends by its time limit, or when the database is stopped.", file=sys.stderr)
+                self._next = math.inf
+                return False
+        self._next = time.monotonic() + WATCH_SECONDS
+        return self._seen is not None and time.monotonic() - self._seen > self._seconds
 
 
 if __name__ == "__main__":

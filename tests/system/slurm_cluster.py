@@ -1,6 +1,6 @@
-"""A real Slurm of two nodes on this machine: munged, slurmctld and two slurmd, everything in one folder, as one user.
+"""A real Slurm of four nodes on this machine: munged, slurmctld and two slurmd, everything in one folder, as one user.
 
-The nodes `n1` and `n2` are two slurmd on one host (`config_overrides` lets each claim CPUs of its own), so everything that
+The nodes `n1` to `n4` are four slurmd on one host (`config_overrides` lets each claim CPUs of its own), so everything that
 Slurm decides is real: queues, allocations, steps, walltimes, signals. What is not: two kernels.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from taskensemble.guard import tie
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol", "salloc")
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3", "n4")
 CPUS = 4
 
 
@@ -106,10 +106,10 @@ class SlurmCluster:
 
 
 def start_cluster(folder: Path) -> SlurmCluster:
-    """Bring the cluster up in an empty folder with a short path; both nodes are idle when it returns."""
+    """Bring the cluster up in an empty folder with a short path; all nodes are idle when it returns."""
     user, host = getpass.getuser(), socket.gethostname().split(".")[0]
-    control, first, second = free_ports(3)
-    for name in ("state", "spool-n1", "spool-n2"):
+    control, *ports = free_ports(1 + len(NODES))
+    for name in ("state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
@@ -152,7 +152,7 @@ def start_cluster(folder: Path) -> SlurmCluster:
                 *(
                     f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} Sockets=1 "
                     f"CoresPerSocket={CPUS} ThreadsPerCore=1 RealMemory=4000 State=UNKNOWN"
-                    for node, port in zip(NODES, (first, second), strict=True)
+                    for node, port in zip(NODES, ports, strict=True)
                 ),
                 "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO",
                 "",
@@ -180,7 +180,7 @@ def start_cluster(folder: Path) -> SlurmCluster:
         for node in NODES:
             _start(cluster, "slurmd", "-D", "-N", node, "-f", str(config))
         try:
-            wait_until(lambda: _idle(cluster), 60, "both nodes are idle")
+            wait_until(lambda: _idle(cluster), 60, "all nodes are idle")
         except TimeoutError as error:
             raise TimeoutError(f"{error}{cluster.logs()}") from None
     except BaseException:

@@ -19,11 +19,13 @@ def test_members_of_an_ensemble_fill_both_nodes_and_never_share_a_cpu(drive: Dri
         rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURMD_NODENAME $SLURM_CPUS_ON_NODE; date +%s.%N; sleep 1; date +%s.%N"])
         ens = exp.create_ensemble("sweep", run_settings=rs, replicas=12)
         exp.start(ens, quiet=True)
-        tell(kind=type(rs).__name__, states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text() for m in ens])
+        tell(kind=type(rs).__name__, states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text() for m in ens],
+             nodes=[row["node"] for row in exp.results()])
         """,
         *ALLOCATE,
     )
     told = driver.result()
+    assert told["nodes"] == [out.split()[0] for out in told["out"]]
     assert told["kind"] == "SrunSettings"
     assert told["states"] == ["Completed"] * 12
     spans = [(out.split()[0], float(out.split()[2]), float(out.split()[3])) for out in told["out"]]
@@ -138,6 +140,26 @@ def test_several_programs_of_one_step_share_its_ranks(drive: Drive) -> None:
     told = driver.result()
     assert told["states"] == ["Completed"], told["err"]
     assert sorted(line.split()[0] for line in told["out"].splitlines()) == ["first", "second"]
+
+
+def test_a_member_that_the_allocation_could_never_hold_is_refused_before_anything_starts(drive: Drive) -> None:
+    driver = drive(
+        """
+        from taskensemble.errors import AllocationError
+        exp = Experiment("large", launcher="slurm")
+        rs = exp.create_run_settings("/bin/true")
+        rs.set_nodes(3)
+        try:
+            exp.start(exp.create_model("m", rs))
+        except AllocationError as error:
+            tell(error=str(error), left=len(exp.results()))
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert "holds 3 nodes" in told["error"]
+    assert "2 nodes of 4 CPUs" in told["error"]
+    assert told["left"] == 0
 
 
 def test_a_launcher_of_a_cluster_without_an_allocation_is_refused_before_anything_starts(drive: Drive) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from tests.system.conftest import REPOSITORY, Drive
-from tests.system.slurm_cluster import SlurmCluster, wait_until
+from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
 
 
 def test_an_ensemble_runs_side_by_side_in_one_job_which_ends_with_it(drive: Drive, slurm: SlurmCluster) -> None:
@@ -99,7 +99,7 @@ def test_stop_cancels_a_job_that_runs(drive: Drive, slurm: SlurmCluster) -> None
 
 def test_stop_takes_a_job_that_waits_out_of_the_queue(drive: Drive, slurm: SlurmCluster) -> None:
     holder = slurm.run(
-        "sbatch", "--parsable", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 300"
+        "sbatch", "--parsable", f"-N{len(NODES)}", "--exclusive", "--output=/dev/null", "--wrap", "sleep 300"
     ).strip()
     driver = drive(
         """

@@ -71,23 +71,66 @@ def test_a_database_runs_in_a_job_of_its_own_which_ends_when_it_is_stopped(drive
     wait_until(lambda: not slurm.jobs(), 30, "the database's job ends")
 
 
-def test_a_cluster_of_three_servers_is_healthy_before_members_start(drive: Drive) -> None:
+SHARDS = """
+from taskensemble.database.connection import connected
+def node_of(pid):
+    return next((word.partition("=")[2] for word in Path(f"/proc/{pid}/environ").read_text().split(chr(0)) if word.startswith("SLURMD_NODENAME=")), "")
+def shard(address):
+    with connected(address) as client:
+        facts = client.info("cluster") | client.info("server")
+        state = dict(line.split(":") for line in client.ask("CLUSTER", "INFO").decode().split())
+        return [node_of(facts["process_id"]), state["cluster_state"], int(state["cluster_slots_ok"]), int(state["cluster_known_nodes"])]
+"""
+
+
+def test_the_shards_of_a_cluster_have_nodes_of_their_own_and_are_healthy_before_members_start(drive: Drive) -> None:
     driver = drive(
         f"""
+        exec({SHARDS!r})
         exp = Experiment("three", launcher="slurm")
         db = exp.create_database(port=0, interface="lo", db_nodes=3)
         rs = exp.create_run_settings(sys.executable, ["-c", {CLIENT!r}])
         ens = exp.create_ensemble("users", run_settings=rs, replicas=4)
         exp.start(db, ens, quiet=True)
-        tell(states=exp.get_status(ens), addresses=db.get_address(), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens],
-             err=[Path(m.path, m.name + ".err").read_text() for m in ens])
+        tell(states=exp.get_status(ens), addresses=db.get_address(), hosts=db.hosts, shards=[shard(address) for address in db.get_address()],
+             out=[Path(m.path, m.name + ".out").read_text().split() for m in ens], err=[Path(m.path, m.name + ".err").read_text() for m in ens])
+        exp.stop(db)
+        again = exp.create_model("wide", exp.create_run_settings("/bin/hostname", run_args={{"nodes": 4}}))
+        exp.start(again, quiet=True)
+        tell(states=exp.get_status(again), steps=os.popen("squeue --steps --noheader --format=%j").read())
         """,
-        *("salloc", "--quiet", "-N2", "--exclusive"),
+        *("salloc", "--quiet", "-N4", "--exclusive"),
     )
-    told = driver.result()
+    told = driver.result(120)
     assert told["states"] == ["Completed"] * 4, told["err"]
-    assert len(told["addresses"]) == 3
-    assert all(len(out[2].split(",")) == 3 for out in told["out"])
+    assert told["hosts"] == ["n2", "n3", "n4"]
+    assert told["shards"] == [[node, "ok", 16384, 3] for node in ("n2", "n3", "n4")]
+    assert len(set(told["addresses"])) == 3
+    assert {out[0] for out in told["out"]} == {"n1"}
+    assert all(out[2].split(",") == told["addresses"] for out in told["out"])
+    told = driver.result(60)
+    assert told["states"] == ["Completed"]
+    assert "database" not in told["steps"]
+
+
+def test_a_cluster_in_a_batch_job_goes_round_its_nodes(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(
+        f"""
+        exec({SHARDS!r})
+        exp = Experiment("spread", launcher="slurm")
+        db = exp.create_database(port=0, interface="lo", db_nodes=3, batch=True, time="00:05:00")
+        db.batch_settings.set_nodes(2)
+        exp.start(db, quiet=True)
+        tell(hosts=db.hosts, shards=[shard(address) for address in db.get_address()])
+        exp.stop(db)
+        """
+    )
+    told = driver.result(120)
+    assert len(told["hosts"]) == 2
+    assert [entry[0] for entry in told["shards"]] == [*told["hosts"], told["hosts"][0]]
+    assert all(entry[1:] == ["ok", 16384, 3] for entry in told["shards"])
+    assert driver.end() == 0
+    wait_until(lambda: not slurm.jobs(), 30, "the database's job ends")
 
 
 def test_a_colocated_database_runs_beside_its_member_in_the_allocation(drive: Drive) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import REPOSITORY, Drive
-from tests.system.slurm_cluster import SlurmCluster, wait_until
+from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
 
 DESCRIPTION = """
 launcher = "slurm"
@@ -89,7 +89,7 @@ def test_a_scaler_that_is_started_again_goes_on_with_the_allocations_it_finds(
     drive: Drive, slurm: SlurmCluster, valkey: str, scale: Scale
 ) -> None:
     holder = slurm.run(
-        "sbatch", "--parsable", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 300"
+        "sbatch", "--parsable", f"-N{len(NODES)}", "--exclusive", "--output=/dev/null", "--wrap", "sleep 300"
     ).strip()
     scale.start()
     driver = drive(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,11 +11,12 @@ from hypothesis import strategies as st
 from taskensemble.engine.allocation import (
     AllocationNode,
     AllocationRecord,
+    check_room,
     expand_counts,
     expand_hostlist,
     from_environment,
 )
-from taskensemble.engine.records import CommandRecord, ResourcesRecord
+from taskensemble.engine.records import CommandRecord, ResourcesRecord, RunRecord, TemplateRecord
 from taskensemble.errors import AllocationError
 from workers.allocation import AllocationSlots, Placement, launch_line, of_environment, parse_steps
 
@@ -234,3 +237,39 @@ def test_elsewhere_mpi_gets_its_hosts_by_option() -> None:
 
 def test_steps_are_found_by_the_name_of_their_attempt() -> None:
     assert parse_steps("7.batch batch\n7.3 a1\n7.4 a2\n\n7.5 a1\n", "a1") == ["7.3", "7.5"]
+
+
+def run_of(head: tuple[str, ...], **resources: object) -> RunRecord:
+    template = TemplateRecord(command=CommandRecord(head=head), resources=wanted(**resources))
+    return RunRecord(run_id="r", experiment="e", path="/tmp/e", created=0.0, templates=(template,), entities=())
+
+
+@pytest.mark.parametrize(
+    "resources", [{"cpus": 4}, {"cpus": 6}, {"nodes": 2, "cpus": 4}, {"gpus": 1}, {"whole_node": True}]
+)
+def test_what_an_idle_allocation_holds_has_room(resources: dict[str, object]) -> None:
+    check_room(run_of(("solver",), **resources), allocation(4, 4, gpus=1))
+
+
+@pytest.mark.parametrize(
+    ("resources", "reserved", "told"),
+    [
+        (
+            {"nodes": 3},
+            (),
+            "holds 3 nodes with cpus=1 and gpus=0 on each, but the allocation 7 has 2 nodes of 4 CPUs and 0 GPUs",
+        ),
+        ({"cpus": 9}, (), "cpus=9"),
+        ({"gpus": 1}, (), "gpus=1"),
+        ({"nodes": 2}, ("n2",), "1 node of 4 CPUs and 0 GPUs, 1 more have databases; ask for a larger"),
+    ],
+)
+def test_what_no_idle_allocation_of_this_size_could_hold_is_an_error(
+    resources: dict[str, object], reserved: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(AllocationError, match=re.escape(told)):
+        check_room(run_of(("solver",), **resources), allocation(4, 4), reserved)
+
+
+def test_a_member_of_another_allocation_is_not_measured_by_this_one() -> None:
+    check_room(run_of(("srun", "--jobid=9", "solver"), nodes=5), allocation(4))
