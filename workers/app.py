@@ -24,7 +24,7 @@ from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
-from workers import allocation, limits, process, reaper, transport
+from workers import allocation, ends, limits, process, reaper, transport
 from workers.completion import completion
 from workers.members import Members
 from workers.setup import setup
@@ -172,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     # Celery's warning is about pickles, which no worker of ours reads.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     process.become_subreaper()
+    ends.drop_old()
     transport.install()
     node, pinned = make_node(options)
     worker = WorkerRecord(

@@ -1,4 +1,5 @@
-"""What a guard runs when its worker has died and all members have been ended: the store learns of it at once.
+"""What a guard runs when its worker has died and all members have been ended: the store learns of it at once, first of what
+had ended before, which only the guard knows, then of what had not.
 
 python -P -m workers.epitaph <worker> <what the tokens of its attempts begin with>
 """
@@ -10,6 +11,7 @@ import sys
 
 from taskensemble.engine import messages
 from taskensemble.engine.store import Store
+from workers import ends
 from workers.reaper import lose_worker
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     store = Store(os.environ.get("TASKENSEMBLE_STORE_URL") or broker_url, patience=30)
     publisher = messages.Publisher(broker_url)
     lose_worker(store, publisher, prefix, "its worker died")
+    ends.drop(prefix)
     store.drop_worker(name)
     publisher.close()
     store.close()

@@ -45,8 +45,8 @@ from taskensemble.engine.records import (
 from taskensemble.engine.store import Claim, Store, read_claims, reserved_key
 from taskensemble.errors import DatabaseError, TaskensembleError
 from taskensemble.generation import member_folder
-from taskensemble.guard import Ended, Guard, NotStarted, Started
-from workers import colocated, process
+from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends
+from workers import colocated, ends, process
 from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
 from workers.limits import Limits
 from workers.link import Link, ReplyError
@@ -123,6 +123,7 @@ class Members:
         self._attempts: dict[int, Attempt] = {}
         self._numbers = itertools.count(1)
         self._token = process.token_prefix(worker)
+        self._ends = ends.file_of(self._token)
         self._runs: dict[str, RunRecord] = {}
         self._secrets: dict[tuple[str, int], dict[str, str]] = {}
         self._environments: dict[tuple[str, int], int] = {}
@@ -149,7 +150,7 @@ class Members:
     def guard(self) -> Guard:
         """The guard beside this worker, started when it is first needed and again when it has died."""
         if self._guard is None:
-            self._guard = Guard(process.epitaph(self.worker))
+            self._guard = Guard(process.epitaph(self.worker), self._ends)
             self._guard.beat(0.8 * self.lease, 0.15 * self.lease)
             self._environments.clear()
         return self._guard
@@ -523,17 +524,14 @@ class Members:
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Gives the slot back and tells the store how the attempt ended."""
         cpus = ",".join(map(str, attempt.slot.cpus))
-        code = "" if outcome.returncode is None else outcome.returncode
-        delay = "" if outcome.retry_delay is None else outcome.retry_delay
-        arguments = (
-            attempt.index, attempt.entity, attempt.token, outcome.letter, code, outcome.reason, f"{outcome.ran:.4f}", delay,
-            attempt.pid, cpus,
-        )  # fmt: skip
+        arguments = (attempt.index, attempt.entity, attempt.token, *ends.finish_words(outcome), attempt.pid, cpus)
         self.link.call(attempt.run_id, "finish", arguments, partial(self._on_finished, attempt, outcome))
         self._drop(attempt)
 
     def _on_finished(self, attempt: Attempt, outcome: Outcome, answer: Any) -> None:
         word = answer[0].decode() if isinstance(answer, list) else "stale"
+        if attempt.spawned and isinstance(answer, list):
+            self.guard.forget(attempt.id)
         if word == "retry":
             self._publish_member(attempt, attempt.number + 1)
         elif word == "zero":
@@ -722,9 +720,16 @@ class Members:
             self._guard.abandon()
             self._guard = None
         spawned = [attempt for attempt in self._attempts.values() if attempt.spawned]
+        noted = read_ends(self._ends) if self._ends is not None else {}
+        known = {attempt.id: noted.get(attempt.id) or process.reap(attempt) for attempt in spawned}
         process.end_trees({attempt.token for attempt in spawned})
         for attempt in spawned:
-            self._finish(attempt, Outcome("l", None, attempt.lost or "its guard died"))
+            report = known[attempt.id]
+            if report is not None and ends.ended_by_itself(report):
+                self._on_ended(attempt, report)
+            else:
+                self._finish(attempt, Outcome("l", None, attempt.lost or "its guard died"))
+            process.reap(attempt)
 
     # The end of the worker
 

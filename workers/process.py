@@ -306,6 +306,19 @@ def end_trees(tokens: Collection[str], timeout: float = 30.0) -> None:
         time.sleep(0.01)
 
 
+def reap(attempt: Attempt) -> Ended | None:
+    """How an attempt's program ended that was its guard's child and, the guard being dead, is this process's; None: it runs, or
+    nobody knows."""
+    if not attempt.pid:
+        return None
+    with suppress(ChildProcessError):
+        found = os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOHANG)
+        if found is not None:
+            code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            return Ended(attempt.id, attempt.pid, code, Why.ITSELF, time.monotonic() - attempt.begun, 0.0, 0.0, 0)
+    return None
+
+
 def _carriers(tokens: Collection[str]) -> list[int]:
     entries = {f"TASKENSEMBLE_ATTEMPT_ID={token}".encode() for token in tokens}
     found = []

@@ -22,15 +22,17 @@ import redis
 
 from taskensemble.engine import messages
 from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
-from taskensemble.engine.store import REAPER_LOCK, Store
+from taskensemble.engine.store import REAPER_LOCK, Held, Store
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
-from workers import process
+from workers import ends, process
 from workers.completion import retire
 
 logger = logging.getLogger("taskensemble.worker")
 
 _MISSING_FOR = 15.0
 """Most seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
+_BURIAL = 45.0
+"""Seconds that the guard of a dead worker has to end the members and to say so; then the reaper does it."""
 
 
 class Reaper(threading.Thread):
@@ -119,19 +121,16 @@ class Reaper(threading.Thread):
             self._forget(run.run_id, "setup")
 
     def _look_at_leases(self, run: RunRecord) -> None:
-        lost = []
+        lost = {}
         leases = self._store.leases(run.run_id)
         for known, what in list(self._seen):
             if known == run.run_id and what.startswith("lease:") and int(what.partition(":")[2]) not in leases:
                 self._forget(known, what)
         for index, counter in leases.items():
             if self._stands(run.run_id, f"lease:{index}", counter) > self._lease:
-                lost.append((index, counter))
-        self.lose(run, lost, "its lease was lost: its worker has not been heard of")
-
-    def lose(self, run: RunRecord, lost: list[tuple[int, str]], reason: str) -> None:
-        """Takes attempts back and publishes their members again."""
-        lose(self._store, self._publisher, run, lost, reason)
+                lost[index] = counter
+        held = self._store.held(run.run_id, lost)
+        lose(self._store, self._publisher, run, held, "its lease was lost: its worker has not been heard of")
 
     def _look_at_queued(self, run: RunRecord, entity: EntityRecord, progress: str) -> None:
         """Publishes members again that are queued in the record and in no queue, when nothing of the entity moves."""
@@ -162,9 +161,14 @@ class Reaper(threading.Thread):
         """Workers of this machine whose process is gone lose their attempts; others are forgotten after a lease."""
         for worker in self._store.workers():
             gone = worker.host == self._worker.host and worker.boot == self._worker.boot and not is_alive(worker)
+            prefix = process.token_prefix(worker)
+            if gone and ends.is_guarded(prefix) and self._stands("", f"burial:{worker.name}", "") < _BURIAL:
+                continue
             if gone:
-                process.end_trees(carried_tokens(process.token_prefix(worker)))
-                lose_worker(self._store, self._publisher, process.token_prefix(worker), "its worker died")
+                process.end_trees(carried_tokens(prefix))
+                lose_worker(self._store, self._publisher, prefix, "its worker died")
+                ends.drop(prefix)
+                self._forget("", f"burial:{worker.name}")
             if gone or self._stands("", f"worker:{worker.name}", str(worker.beat)) > self._lease:
                 self._store.drop_worker(worker.name)
 
@@ -205,17 +209,25 @@ def publish_again(store: Store, publisher: messages.Publisher, run: RunRecord, i
             publisher.publish_raw(messages.member_queue(run.run_id, run.templates[template]), [json.dumps(message)])
 
 
-def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list[tuple[int, str]], reason: str) -> None:
-    """Takes attempts (index, lease counter) back, and publishes what the store wants published."""
+def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list[Held], reason: str) -> None:
+    """Takes attempts back, but for those whose program had ended, as their guard has noted: these are recorded. Publishes
+    what the store wants published."""
     if not lost:
         return
-    entity_of = {index: e.index for e in run.entities for index, _ in lost if e.first <= index < e.first + e.size}
-    answers = store.lose(run.run_id, [(index, entity_of[index], counter, reason) for index, counter in lost])
-    again = [index for (index, _), answer in zip(lost, answers, strict=True) if answer == "retry"]
+    entity_of = {h.member: e.index for e in run.entities for h in lost if e.first <= h.member < e.first + e.size}
+    notes = ends.Notes()
+    noted = {held.member: report for held in lost if (report := notes.find(held.token)) is not None}
+    answers = {held.member: ends.record(store, run, held, noted[held.member]) for held in lost if held.member in noted}
+    if answers:
+        logger.warning("%d members of %s had ended, which their worker could not record", len(answers), run.run_id)
+    gone = [held for held in lost if held.member not in noted]
+    words = store.lose(run.run_id, [(held.member, entity_of[held.member], held.counter, reason) for held in gone])
+    answers.update(zip((held.member for held in gone), words, strict=True))
+    again = [index for index, answer in answers.items() if answer == "retry"]
     if again:
         logger.warning("%d members of %s run again: %s", len(again), run.run_id, reason)
     publish_again(store, publisher, run, again)
-    ended = {entity_of[index] for (index, _), answer in zip(lost, answers, strict=True) if answer == "zero"}
+    ended = {entity_of[index] for index, answer in answers.items() if answer == "zero"}
     publisher.publish(messages.completion_message(run, entity) for entity in ended)
 
 

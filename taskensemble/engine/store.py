@@ -91,6 +91,19 @@ class Claim:
     """JSON of the MemberRecord; empty unless the answer is `claimed` or `armed`."""
 
 
+class Held(NamedTuple):
+    """A running attempt of a member."""
+
+    member: int
+    """Its index in the run."""
+    counter: str
+    """Of its lease."""
+    token: str
+    attempt: int
+    failures: int
+    """How many attempts have failed before."""
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
@@ -287,17 +300,36 @@ class Store:
                 fields = json.loads(text)
                 yield fields["index"], fields["template"], fields["name"]
 
-    def held_by(self, run_id: str, token_prefix: str) -> list[tuple[int, str]]:
-        """Index and lease counter of the attempts whose token begins so."""
-        leases = self.leases(run_id)
+    def held_by(self, run_id: str, token_prefix: str) -> list[Held]:
+        """The running attempts whose token begins so."""
+        return [held for held in self.held(run_id, self.leases(run_id)) if held.token.startswith(token_prefix)]
+
+    def held(self, run_id: str, leases: Mapping[int, str]) -> list[Held]:
+        """Who holds these members, given with their lease counters."""
         if not leases:
             return []
-        indexes = list(leases)
-        texts = self._redis.hmget(run_key(run_id)[:-3] + "attempts", [str(index) for index in indexes])
-        pairs = zip(indexes, texts, strict=True)
-        return [
-            (i, leases[i]) for i, text in pairs if text and str(json.loads(text).get("t", "")).startswith(token_prefix)
-        ]
+        texts = self._redis.hmget(run_key(run_id)[:-3] + "attempts", [str(index) for index in leases])
+        found = []
+        for (index, counter), text in zip(leases.items(), texts, strict=True):
+            known = json.loads(text or "{}")
+            if known.get("t"):
+                found.append(Held(index, counter, known["t"], known.get("a", 0), known.get("f", 0)))
+        return found
+
+    def finish(
+        self,
+        run_id: str,
+        index: int,
+        entity: int,
+        token: str,
+        letter: str,
+        code: str,
+        reason: str,
+        ran: str,
+        delay: str,
+    ) -> str:
+        """Records how an attempt ended, in the words of store.lua's `finish`; its answer."""
+        return _text(self.call(run_id, "finish", index, entity, token, letter, code, reason, ran, delay, 0, "")[0])
 
     def secrets(self, run_id: str) -> dict[str, str]:
         """Values of the environment variables that no record shows: `<template>:<variable>` -> value."""

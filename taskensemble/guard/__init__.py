@@ -117,10 +117,12 @@ def tie(
     )
 
 
+_NOTE = struct.Struct("=QdiiQ")
 _HEADER = struct.Struct("=IB")
 _SPAWN = struct.Struct("=QQQdddIIII")
 _END = struct.Struct("=Qd")
 _SIGNAL = struct.Struct("=Qi")
+_FORGET = struct.Struct("=Q")
 _BEAT = struct.Struct("=dd")
 _STARTED = struct.Struct("=Qi")
 _FAILED = struct.Struct("=Qii")
@@ -135,6 +137,21 @@ def _entries(env: Mapping[str, str]) -> bytes:
     return _strings([f"{name}={value}" for name, value in env.items()])
 
 
+def read_ends(path: Path) -> dict[int, Ended]:
+    """How members of a worker have ended that its record has not, by their number, from the file of its guard; empty when
+    there is none. Only what the leader's end says is known: no CPU seconds and no memory."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return {}
+    whole = content[: len(content) - len(content) % _NOTE.size]
+    return {
+        number: Ended(number, 0, os.waitstatus_to_exitcode(status), Why(why), ran, 0.0, 0.0, 0)
+        for number, ran, status, why, _ in _NOTE.iter_unpack(whole)
+        if number
+    }
+
+
 class Guard:
     """A guard process that runs members for this process.
 
@@ -142,11 +159,14 @@ class Guard:
 
     Arguments:
         epitaph: command that the guard executes when this process has died and all members have been ended.
+        ends: file in which it notes how members ended, until `forget`; it holds a lock on it, and so does the epitaph.
     """
 
-    def __init__(self, epitaph: Sequence[str] = ()) -> None:
+    def __init__(self, epitaph: Sequence[str] = (), ends: Path | None = None) -> None:
         ours, theirs = socket.socketpair()
         command = [program(), "serve", str(theirs.fileno())]
+        if ends is not None:
+            command += ["--ends", str(ends)]
         if epitaph:
             command += ["--", *epitaph]
         self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
@@ -216,6 +236,10 @@ class Guard:
     def signal(self, identifier: int, number: int) -> None:
         """A signal to a member's leader."""
         self._frame(b"K", _SIGNAL.pack(identifier, number))
+
+    def forget(self, identifier: int) -> None:
+        """The end of a member is in the record: the guard need not keep it."""
+        self._frame(b"A", _FORGET.pack(identifier))
 
     def beat(self, silence: float, hurry: float) -> None:
         """This process holds its leases: if the guard hears nothing for `silence` seconds it ends all members, with `hurry`

@@ -4,9 +4,10 @@
  *       Runs one program. When process <pid> ends, or the guard gets SIGTERM, the program gets SIGTERM, so that it can end
  *       its own in order; what it leaves behind gets it then; after the grace period the whole tree gets SIGKILL. Exits
  *       with the program's status.
- *   te-guard serve <fd> [-- epitaph arguments…]
+ *   te-guard serve <fd> [--ends <file>] [-- epitaph arguments…]
  *       Runs members for the worker at the other end of the socket <fd>. When the worker dies, everything is ended and the
- *       epitaph is executed, which tells the record store. Frames are described at `serve_frame`.
+ *       epitaph is executed, which tells the record store. Frames are described at `serve_frame`. In the file it notes how
+ *       each member ended, until the worker says that the record has it (see `struct note`).
  *
  * How a tree is found. The guard is a subreaper, so whatever a member starts stays below it, daemons included. A process below
  * the guard belongs to a member if the member's leader is among its ancestors, or it is in the leader's session or process
@@ -28,6 +29,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -74,6 +77,16 @@ struct member {
     struct stream streams[2];
 };
 
+/* How a member's leader has ended, for whoever finds this file when worker and guard are dead: it is written before the leader is
+ * reaped, into pages that outlive every process, and cleared when the worker says that the record has it. The guard, and the
+ * epitaph after it, hold a lock (flock) on the file: without it nobody will write here again. Fields in host order. */
+struct note {
+    uint64_t id; /* 0: free; written last */
+    double ran;
+    int32_t status, why;
+    uint64_t spare;
+};
+
 struct environment {
     uint32_t key;
     char *block; /* owned; `entries` point into it */
@@ -96,6 +109,9 @@ static double silent_after, silence, hurry; /* when the worker counts as hung; h
 static bool closing;                        /* the worker is gone or wants the guard to end */
 static bool clean;                          /* it said so */
 static sigset_t former_mask;
+static int notes_file = -1;
+static struct note *notes;
+static size_t note_count;
 
 static double now(void) {
     struct timespec t;
@@ -167,6 +183,63 @@ static void report_end(const struct member *m) {
     send_frame('x', &fields, sizeof fields);
 }
 
+/* ---- Notes of ends ---- */
+
+enum { NOTES_AT_FIRST = 512 };
+
+static bool map_notes(size_t count) {
+    size_t size = count * sizeof *notes;
+    if (ftruncate(notes_file, (off_t)size) < 0) return false;
+    void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, notes_file, 0);
+    if (mapped == MAP_FAILED) return false;
+    if (notes != NULL) munmap(notes, note_count * sizeof *notes);
+    notes = mapped;
+    note_count = count;
+    return true;
+}
+
+/* What an earlier guard of the same worker has noted there stays. */
+static void open_notes(const char *path) {
+    struct stat facts;
+    notes_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (notes_file < 0 || flock(notes_file, LOCK_EX) < 0 || fstat(notes_file, &facts) < 0) {
+        fprintf(stderr, "te-guard: ends cannot be noted in %s: %s\n", path, strerror(errno));
+        return;
+    }
+    size_t there = (size_t)facts.st_size / sizeof *notes;
+    if (!map_notes(there < NOTES_AT_FIRST ? NOTES_AT_FIRST : there))
+        fprintf(stderr, "te-guard: ends cannot be noted in %s: %s\n", path, strerror(errno));
+}
+
+static void note_end(uint64_t id, int status, enum why why, double ran) {
+    static size_t next;
+    if (notes == NULL) return;
+    for (size_t tried = 0; notes[next].id != 0; next = (next + 1) % note_count)
+        if (tried++ == note_count) {
+            next = note_count;
+            if (!map_notes(2 * note_count)) {
+                next = 0;
+                return;
+            }
+        }
+    struct note *note = &notes[next];
+    note->ran = ran;
+    note->status = status;
+    note->why = (int32_t)why;
+    __atomic_store_n(&note->id, id, __ATOMIC_RELEASE);
+}
+
+static void forget_end(uint64_t id) {
+    for (size_t i = 0; i < note_count; i++)
+        if (notes[i].id == id) notes[i].id = 0;
+}
+
+static bool nothing_noted(void) {
+    for (size_t i = 0; i < note_count; i++)
+        if (notes[i].id != 0) return false;
+    return true;
+}
+
 /* ---- Trees ---- */
 
 struct process {
@@ -205,6 +278,22 @@ static bool read_process(pid_t pid, struct process *p) {
     p->resident = resident > 0 ? (uint64_t)resident : 0;
     p->alive = state != 'Z' && state != 'X';
     return true;
+}
+
+/* Whether a process is past its last instruction: what it is told now no longer changes how it ends. */
+static bool is_exiting(pid_t pid) {
+    char path[40], text[1024];
+    unsigned flags = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return false;
+    text[n] = 0;
+    char *rest = strrchr(text, ')'), state = 0;
+    if (rest == NULL || sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2) return false;
+    return state == 'Z' || (flags & 4) != 0; /* PF_EXITING */
 }
 
 static bool has_environment(pid_t pid, const char *entry) {
@@ -309,7 +398,7 @@ static void end_member(struct member *m, enum why why, double grace) {
     double kill_at = now() + grace;
     if (!m->ending) {
         m->ending = true;
-        if (!m->ended) m->why = why;
+        if (!m->ended && !is_exiting(m->pid)) m->why = why;
         m->kill_at = kill_at;
         if (m->leader_first && !m->ended) {
             m->asked_at = 0;
@@ -385,21 +474,30 @@ static void settle(void) {
     }
 }
 
+static int status_of(const siginfo_t *info) {
+    if (info->si_code == CLD_EXITED) return (info->si_status & 0xff) << 8;
+    return info->si_status | (info->si_code == CLD_DUMPED ? 0x80 : 0);
+}
+
 static void reap(void) {
     int status;
     struct rusage usage;
-    pid_t pid;
-    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
-        for (size_t i = 0; i < member_count; i++) {
-            struct member *m = &members[i];
-            if (m->pid != pid || m->ended) continue;
-            m->ended = true;
-            m->status = status;
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0) break;
+        struct member *m = NULL;
+        for (size_t i = 0; i < member_count && m == NULL; i++)
+            if (members[i].pid == info.si_pid && !members[i].ended) m = &members[i];
+        if (m != NULL) {
             m->stopped = now();
-            m->user = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6;
-            m->system = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec / 1e6;
-            m->peak = (uint64_t)usage.ru_maxrss * 1024;
+            note_end(m->id, status_of(&info), m->why, m->stopped - m->started);
         }
+        if (wait4(info.si_pid, &status, WNOHANG, &usage) <= 0 || m == NULL) continue;
+        m->ended = true;
+        m->status = status;
+        m->user = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6;
+        m->system = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec / 1e6;
+        m->peak = (uint64_t)usage.ru_maxrss * 1024;
     }
     settle();
 }
@@ -676,6 +774,7 @@ static void set_environment(const unsigned char *bytes, size_t count) {
  *   'S' spawn_fields, u32 CPUs, then NUL-ended: folder, out, err, arguments, further environment entries
  *   'T' u64 id, double grace (negative: the member's own)    end a member
  *   'K' u64 id, i32 signal                   a signal to a member's leader
+ *   'A' u64 id                               the record has the end of a member: its note may go
  *   'B' double silence, double hurry         the worker holds its leases: it may be silent for so long; grace if it is not heard
  *   'Q'                                      end everything and exit without the epitaph */
 static void serve_frame(const unsigned char *bytes, size_t count) {
@@ -706,6 +805,9 @@ static void serve_frame(const unsigned char *bytes, size_t count) {
             if (members[i].id == id && !members[i].ended) kill(members[i].pid, number);
         break;
     }
+    case 'A':
+        forget_end(id);
+        break;
     case 'B':
         if (length < 2 * sizeof(double)) break;
         memcpy(&silence, fields, sizeof silence);
@@ -782,10 +884,11 @@ static bool read_signals(int fd) {
     return asked;
 }
 
-static int serve(int fd, char **epitaph) {
+static int serve(int fd, const char *ends, char **epitaph) {
     int signals = watch_signals();
     control = fd;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (ends != NULL) open_notes(ends);
     struct pollfd *polled = NULL;
     for (;;) {
         double next = check_time();
@@ -815,8 +918,10 @@ static int serve(int fd, char **epitaph) {
     }
     sweep();
     flush_frames();
+    if (clean && ends != NULL && nothing_noted()) unlink(ends);
     if (!clean && epitaph[0] != NULL) {
         sigprocmask(SIG_SETMASK, &former_mask, NULL);
+        if (notes_file >= 0) fcntl(notes_file, F_SETFD, 0); /* the epitaph keeps the lock */
         execvp(epitaph[0], epitaph);
     }
     return 0;
@@ -867,8 +972,9 @@ int main(int argc, char **argv) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setsid();
     if (argc >= 3 && strcmp(argv[1], "serve") == 0) {
-        int rest = argc > 4 && strcmp(argv[3], "--") == 0 ? 4 : argc;
-        return serve(atoi(argv[2]), argv + rest);
+        bool noted = argc > 4 && strcmp(argv[3], "--ends") == 0;
+        int at = noted ? 5 : 3;
+        return serve(atoi(argv[2]), noted ? argv[4] : NULL, argv + (argc > at + 1 && strcmp(argv[at], "--") == 0 ? at + 1 : argc));
     }
     if (argc >= 5 && strcmp(argv[1], "tie") == 0) {
         double grace = 10;
@@ -880,6 +986,6 @@ int main(int argc, char **argv) {
         if (strcmp(argv[at], "--") == 0 && argc > at + 1) return tie((pid_t)atol(argv[2]), grace, argv + at + 1);
     }
     fprintf(stderr, "usage: te-guard tie <pid> [--grace <seconds>] -- program arguments…\n"
-                    "       te-guard serve <fd> [-- epitaph arguments…]\n");
+                    "       te-guard serve <fd> [--ends <file>] [-- epitaph arguments…]\n");
     return 64;
 }

@@ -54,10 +54,12 @@ for word in words:
         exec(compile(open(word[4:]).read(), word[4:], "exec"))
 time.sleep(seconds)
 write("end")
+os._exit(0)
 """
 """`PROGRAM journal seconds [stubborn] [daemon] [fill] [grow] [run:<file>]`.
 
-Its times are the machine's, which no stepped clock changes."""
+Its times are the machine's, which no stepped clock changes. Nothing lies between its last line and its end: a program that is
+killed on its way out has not ended, and runs again."""
 
 
 class Line(NamedTuple):

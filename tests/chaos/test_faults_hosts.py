@@ -178,10 +178,13 @@ def test_twenty_workers_share_members_while_drivers_ask_for_their_state(
     for driver in drivers:
         driver.start()
     journal.started(dice.randint(20, 200), 120)
-    # Frozen, not killed: of members of no work some would have ended and not be in the record yet, and would run again.
-    frozen = plane.workers[dice.randrange(20)]
+    # Of members of no work, some have ended and are not in the record yet when their worker is killed.
+    frozen, *killed = (plane.workers[number] for number in dice.sample(range(20), 4))
     frozen.send_signal(signal.SIGSTOP)
-    time.sleep(dice.uniform(0.5, 1.5))  # for how long it says nothing
+    for worker in killed:
+        worker.kill()
+        time.sleep(dice.uniform(0, 0.3))  # when the next one is struck
+    time.sleep(dice.uniform(0.5, 1.5))  # for how long one says nothing
     frozen.send_signal(signal.SIGCONT)
     try:
         assert plane.finish(run.run_id, 180).completed == 400
@@ -191,7 +194,7 @@ def test_twenty_workers_share_members_while_drivers_ask_for_their_state(
             driver.join(30)
     assert len(asked) == 20
     figures = journal.check(
-        plane.store, run.run_id, 400, "20 workers, one frozen for a second, 20 drivers ask", since=began
+        plane.store, run.run_id, 400, "20 workers, one frozen, three SIGKILL, 20 drivers ask", since=began
     )
     tell(figures)
     assert len({attempt.worker for attempt in plane.store.attempts(run.run_id)}) > 10

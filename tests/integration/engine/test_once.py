@@ -1,0 +1,99 @@
+"""A program that has ended does not run again, whoever is killed before its end is in the record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taskensemble.engine.records import State
+from tests.integration.engine.plane import Plane, alive, until
+from tests.integration.engine.runs import one_entity
+
+PROGRAM = 'echo $$ >> "$0"; until [ -e "$0.end" ]; do sleep 0.02; done; exit $(cat "$0.end")'
+"""`sh -c PROGRAM file`: writes its pid, waits for `file.end`, exits with the status that stands there."""
+
+
+def guard_of(worker: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if b"te-guard" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def kill_worker(worker: subprocess.Popen[bytes], guard: int) -> None:
+    worker.kill()
+
+
+def kill_both(worker: subprocess.Popen[bytes], guard: int) -> None:
+    os.kill(guard, signal.SIGKILL)
+    worker.kill()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize("fault", [kill_worker, kill_both])
+def test_an_end_that_the_worker_could_not_record_is_recorded_when_it_is_dead(
+    plane: Plane, tmp_path: Path, fault: Callable[[subprocess.Popen[bytes], int], None], status: int
+) -> None:
+    worker = plane.worker("--slots", "1")
+    guard = guard_of(worker)
+    pids = tmp_path / "pids"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", PROGRAM, str(pids)])
+    plane.start(run, members)
+    until(pids.exists, "the program runs")
+    until(lambda: pids.read_text().endswith("\n"), "it has written its pid")
+    worker.send_signal(signal.SIGSTOP)
+    (tmp_path / "pids.new").write_text(str(status))
+    (tmp_path / "pids.new").rename(tmp_path / "pids.end")
+    until(lambda: not alive(int(pids.read_text())), "it has ended, and its worker does not know")
+    until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists(), "its guard has taken note")
+    fault(worker, guard)
+    plane.worker("--slots", "1")
+    final = plane.finish(run.run_id)
+    attempt = plane.store.attempts(run.run_id)[0]
+    assert attempt.attempt == 1
+    assert attempt.returncode == status
+    assert attempt.state is (State.FAILED if status else State.COMPLETED)
+    assert final.completed == (status == 0)
+    assert len(pids.read_text().split()) == 1
+    assert bool(attempt.reason) == bool(status)
+
+
+def test_an_end_that_the_guard_could_not_note_is_taken_from_the_zombie_it_leaves(plane: Plane, tmp_path: Path) -> None:
+    worker = plane.worker("--slots", "1")
+    guard = guard_of(worker)
+    pids = tmp_path / "pids"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", PROGRAM, str(pids)])
+    plane.start(run, members)
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the program runs")
+    until(lambda: plane.store.attempts(run.run_id)[0].state is State.RUNNING, "its worker knows its pid")
+    os.kill(guard, signal.SIGSTOP)
+    (tmp_path / "pids.new").write_text("0")
+    (tmp_path / "pids.new").rename(tmp_path / "pids.end")
+    until(lambda: not alive(int(pids.read_text())), "it has ended, and its guard does not know")
+    os.kill(guard, signal.SIGKILL)
+    assert plane.finish(run.run_id).completed == 1
+    assert plane.store.attempts(run.run_id)[0].attempt == 1
+    assert len(pids.read_text().split()) == 1
+
+
+def test_a_frozen_workers_ended_member_is_recorded_by_the_node_and_its_late_result_changes_nothing(
+    plane: Plane, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        plane.worker("--slots", "1", "--lease", "4")
+    pids = tmp_path / "pids"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", PROGRAM, str(pids)])
+    plane.start(run, members)
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the program runs")
+    held = plane.store.attempts(run.run_id)[0].worker
+    worker = plane.workers[int(held[1:])]
+    worker.send_signal(signal.SIGSTOP)
+    (tmp_path / "pids.new").write_text("0")
+    (tmp_path / "pids.new").rename(tmp_path / "pids.end")
+    assert plane.finish(run.run_id).completed == 1
+    worker.send_signal(signal.SIGCONT)
+    assert plane.store.attempts(run.run_id)[0].attempt == 1
+    assert len(pids.read_text().split()) == 1
