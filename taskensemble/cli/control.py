@@ -44,6 +44,9 @@ def up(
     ),
     workers: bool = typer.Option(True, help="Start a local worker as well."),
     bind: str = typer.Option("127.0.0.1", help="Address to listen on besides 127.0.0.1, for workers on other nodes."),
+    acl: bool = typer.Option(
+        False, "--acl", help="Users driver, worker and viewer with the least each needs; passwords are printed once."
+    ),
     foreground: bool = typer.Option(False, help="The control plane alone, until this command is interrupted."),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -57,8 +60,18 @@ def up(
         )
     if foreground and server is not None:
         raise ControlPlaneError(f"A control plane of {folder} runs already: `taskensemble down` ends it.")
+    if acl and server is not None and not server.users:
+        raise ControlPlaneError(
+            f"--acl: the control plane of {folder} runs already, without users: `taskensemble down`, then `up --acl`."
+        )
+    earlier = embedded.read(folder)
+    is_new = acl and not (earlier and earlier.users)
     if server is None:
-        server = embedded.start(folder, bind=bind, kept=True, tied=foreground)
+        server = embedded.start(folder, bind=bind, kept=True, tied=foreground, users=acl)
+    urls = {user: server.url_for(user) for user in server.users} if is_new else {}
+    if not as_json:
+        for user, url in urls.items():
+            typer.echo(f"{user}: {url}")
     if foreground:
         typer.echo(f"The control plane of {folder} listens on {server.host}:{server.port} until this command ends.")
         _until_interrupted(server)
@@ -67,7 +80,8 @@ def up(
     if workers and not kept.living():
         name = f"{socket.gethostname()}-{os.getpid()}"
         logs = embedded.ControlPaths(folder).workers
-        started = local.start(server.url, server.url, logs, name=name, slots=slots, kept=True, cwd=folder)
+        url = server.url_for("worker")
+        started = local.start(url, url, logs, name=name, slots=slots, kept=True, cwd=folder)
         kept.add(name, started.process.pid)
     # What `worker` on another node needs; the password stays in the 0600 file.
     facts = {
@@ -76,6 +90,7 @@ def up(
         "pid": server.pid,
         "workers": [process.name for process in kept.living()],
         "record": str(embedded.ControlPaths(folder).record),
+        **({"users": urls} if urls else {}),
     }
     if as_json:
         print_json(facts)
@@ -123,7 +138,7 @@ def worker(
     """Run a worker in the foreground. Further options go to it: --slots, --gpus, --memory, --tags, --queue, --name, --help."""
     if "--help" in context.args:
         _replace_by("workers.app", context.args, dict(os.environ))
-    control = planes.awaited(path, wait=wait)
+    control = planes.awaited(path, wait=wait, user="worker")
     _replace_by("workers.app", context.args, local.worker_environment(control.broker_url, control.store_url))
 
 

@@ -32,7 +32,7 @@ def flower(
     wait: bool = WAIT_OPTION,
 ) -> None:
     """Start Flower on the control plane: members under their names, failed ones as failures."""
-    control = planes.awaited(path, wait=wait)
+    control = planes.awaited(path, wait=wait, user="worker")
     environment = local.worker_environment(control.broker_url, control.store_url)
     if password is None:
         password = secrets.token_urlsafe(12)

@@ -22,18 +22,23 @@ STORE_OPTION = typer.Option(
 
 
 @contextmanager
-def opened(path: Path, broker: str | None = None, store: str | None = None) -> Iterator[planes.ControlPlane]:
+def opened(
+    path: Path, broker: str | None = None, store: str | None = None, user: str = "driver"
+) -> Iterator[planes.ControlPlane]:
     """The control plane with the runs of `path`, open for a while.
 
     A folder that has none of its own stands for the one experiment in it that has. A control plane that has ended is brought back
     from its append-only file and ended again.
+
+    Parameters:
+        user: as whom to use a control plane that has users; `viewer` for commands that only look
 
     Raises:
         ControlPlaneError: there is none
         InputError: several experiments in `path` have one
     """
     folder = path.resolve()
-    control = planes.for_reader(folder, broker, store) or planes.for_reader(_only_child(folder))
+    control = planes.for_reader(folder, broker, store, user) or planes.for_reader(_only_child(folder), user=user)
     if control is None:
         raise ControlPlaneError(
             f"No control plane in {folder}: name the experiment's folder with --path, or a broker with --broker or "

@@ -29,7 +29,7 @@ def report(
     """Write a run's report: one HTML page with everything in it, the pictures as PNG files, the facts as JSON."""
     from taskensemble.report import write
 
-    with opened(path, broker, store) as control:
+    with opened(path, broker, store, "viewer") as control:
         run_id = pick(control, run).run_id
         page = write(control.store, run_id, output or Path(f"report-{run_id}"))
     typer.echo(page.resolve())

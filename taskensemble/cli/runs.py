@@ -37,7 +37,7 @@ def status(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Show the runs, or one run with its entities and failed members. Ends with 1 when that run failed or has failed members."""
-    with opened(path, broker, store) as control:
+    with opened(path, broker, store, "viewer") as control:
         if run is None:
             _show_runs(control, as_json)
             return
@@ -61,7 +61,7 @@ def logs(
     ),
 ) -> None:
     """Print what a member wrote."""
-    with opened(path, broker, store) as control:
+    with opened(path, broker, store, "viewer") as control:
         handle = pick(control, run)
         record, attempt = find_member(handle, member)
         log = handle.member_path(record) / f"{record.name}.{'err' if error else 'out'}"
@@ -138,7 +138,7 @@ def results(
     """Print a row for each member: parameters, state, times, and what it left in result.json."""
     from taskensemble.results import flat
 
-    with opened(path, broker, store) as control:
+    with opened(path, broker, store, "viewer") as control:
         rows = pick(control, run).results()
     if as_json:
         print_json(rows)

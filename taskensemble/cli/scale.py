@@ -44,7 +44,8 @@ def scale(
     if minimum > maximum:
         raise InputError(f"--min {minimum} is more than --max {maximum}")
     described = read_description(batch)
-    control = plane.awaited(folder, wait=False)
+    # The jobs it asks for hold workers.
+    control = plane.awaited(folder, wait=False, user="worker")
     scaler = Scaler(
         folder=folder.resolve(),
         broker_url=control.broker_url,

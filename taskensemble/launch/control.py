@@ -94,7 +94,8 @@ class ControlPlane:
         if self._jobs is None:
             from taskensemble.launch.batch import BatchJobs
 
-            self._jobs = BatchJobs(self.folder, self.broker_url, self.store_url)
+            worker = self._server.url_for("worker") if self._server is not None else None
+            self._jobs = BatchJobs(self.folder, worker or self.broker_url, worker or self.store_url)
         return self._jobs
 
     def start_worker(self, slots: int | None, *, allocation: bool = False) -> None:
@@ -221,10 +222,14 @@ def given(broker: str | None = None, store: str | None = None, folder: Path | No
     return ControlPlane(broker_url=broker_url, store_url=store_url, folder=(folder or Path.cwd()))
 
 
-def find(folder: Path) -> ControlPlane | None:
-    """The living embedded control plane that belongs to `folder`: its own, or a kept one above it. Nothing is started."""
+def find(folder: Path, user: str = "driver") -> ControlPlane | None:
+    """The living embedded control plane that belongs to `folder`: its own, or a kept one above it. Nothing is started.
+
+    Parameters:
+        user: as whom to use it, where it has users (`taskensemble up --acl`): driver, worker or viewer
+    """
     server = embedded.attach(folder) or embedded.kept_above(folder)
-    return _of(server) if server is not None else None
+    return _of(server, user=user) if server is not None else None
 
 
 def bring_up(folder: Path, bind: str = "127.0.0.1") -> ControlPlane:
@@ -252,24 +257,32 @@ def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = 
     return bring_up(folder, bind)
 
 
-def for_reader(folder: Path, broker: str | None = None, store: str | None = None) -> ControlPlane | None:
+def for_reader(
+    folder: Path, broker: str | None = None, store: str | None = None, user: str = "driver"
+) -> ControlPlane | None:
     """The control plane that holds the runs of `folder`, brought back from its append-only file if it has ended.
 
     None: there never was one.
+
+    Parameters:
+        user: as for `find`
     """
-    control = given(broker, store, folder) or find(folder)
+    control = given(broker, store, folder) or find(folder, user)
     if control is None and embedded.exists(folder):
         control = bring_up(folder)
     return control
 
 
-def awaited(folder: Path, *, wait: bool) -> ControlPlane:
+def awaited(folder: Path, *, wait: bool, user: str = "driver") -> ControlPlane:
     """The living control plane of `folder`, given or kept; with `wait`, as soon as there is one.
+
+    Parameters:
+        user: as for `find`
 
     Raises:
         ControlPlaneError: there is none
     """
-    while (control := given() or find(folder.resolve())) is None:
+    while (control := given() or find(folder.resolve(), user)) is None:
         if not wait:
             raise ControlPlaneError(
                 f"No control plane for {folder.resolve()}: set TASKENSEMBLE_BROKER_URL, or run `taskensemble up` there first."
@@ -278,5 +291,6 @@ def awaited(folder: Path, *, wait: bool) -> ControlPlane:
     return control
 
 
-def _of(server: embedded.EmbeddedServer, *, own: bool = False) -> ControlPlane:
-    return ControlPlane(server.url, server.url, Path(server.folder), server, own=own)
+def _of(server: embedded.EmbeddedServer, *, own: bool = False, user: str = "driver") -> ControlPlane:
+    url = server.url if own else server.url_for(user)
+    return ControlPlane(url, url, Path(server.folder), server, own=own)

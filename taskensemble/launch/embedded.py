@@ -23,12 +23,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskensemble.engine import acl
 from taskensemble.errors import ControlPlaneError
 from taskensemble.launch.files import private_folder, write_private
 
@@ -87,15 +89,29 @@ class EmbeddedServer:
     node: str
     kept: bool
     """Whether drivers in the folder and below may use it (`taskensemble up`)."""
+    users: Mapping[str, str] = field(default_factory=dict)
+    """Passwords of the users driver, worker and viewer (`taskensemble up --acl`); without: everybody is the administrator."""
 
     @property
     def url(self) -> str:
-        """`redis://` address with the password."""
+        """`redis://` address with the administrator's password."""
         return f"redis://:{self.password}@{self.host}:{self.port}/0"
+
+    def url_for(self, user: str) -> str:
+        """`redis://` address of driver, worker or viewer; the administrator's where there are no such users."""
+        if user not in self.users:
+            return self.url
+        return f"redis://{user}:{self.users[user]}@{self.host}:{self.port}/0"
 
 
 def start(
-    folder: Path, *, bind: str = "127.0.0.1", kept: bool = False, tied: bool = True, timeout: float = 60.0
+    folder: Path,
+    *,
+    bind: str = "127.0.0.1",
+    kept: bool = False,
+    tied: bool = True,
+    users: bool = False,
+    timeout: float = 60.0,
 ) -> EmbeddedServer:
     """Start the server of `folder` from its append-only file, if it has one, and wait until it answers.
 
@@ -104,6 +120,7 @@ def start(
         bind: address to listen on besides 127.0.0.1, for workers on other nodes
         kept: drivers in the folder and below may use it; else it serves this process alone
         tied: the server ends with this process, however it ends; else it goes on
+        users: it has users driver, worker and viewer beside the administrator, and keeps them when it is started again
         timeout: seconds to wait for the first answer, loading of the append-only file included
 
     Raises:
@@ -115,12 +132,14 @@ def start(
     try:
         earlier = read(folder)
         password = earlier.password if earlier else secrets.token_urlsafe(32)
+        passwords = dict(earlier.users) if earlier else {}
+        if users and not passwords:
+            passwords = {user: secrets.token_urlsafe(32) for user in acl.RULES}
         wanted = earlier.port if earlier and earlier.host == bind else 0
         # Workers and drivers of a run that outlived its server look for it at the old address: try that port first.
         for port in (wanted, 0, 0, 0):
-            server = _launch(
-                paths, lock, (bind, port or free_port(bind), password), kept=kept, tied=tied, timeout=timeout
-            )
+            address = (bind, port or free_port(bind), password)
+            server = _launch(paths, lock, address, passwords, kept=kept, tied=tied, timeout=timeout)
             if server is not None:
                 return server
         raise ControlPlaneError(
@@ -257,13 +276,20 @@ def _locked(paths: ControlPaths) -> bool:
 
 
 def _launch(
-    paths: ControlPaths, lock: int, address: tuple[str, int, str], *, kept: bool, tied: bool, timeout: float
+    paths: ControlPaths,
+    lock: int,
+    address: tuple[str, int, str],
+    users: Mapping[str, str],
+    *,
+    kept: bool,
+    tied: bool,
+    timeout: float,
 ) -> EmbeddedServer | None:
     """Start the server on `address` (host, port, password) and wait for it; None when the port turns out to be taken."""
     from taskensemble.guard import tie
 
     bind, port, password = address
-    write_private(paths.configuration, _configuration(paths, bind, port, password))
+    write_private(paths.configuration, _configuration(paths, bind, port, password, users))
     argv = [str(server_binary()), str(paths.configuration)]
     begin = paths.log.stat().st_size if paths.log.exists() else 0
     with open(paths.log, "ab", opener=_private) as log:
@@ -288,6 +314,7 @@ def _launch(
         owner=os.getpid(),
         node=socket.gethostname(),
         kept=kept,
+        users=users,
     )
     deadline = time.monotonic() + timeout
     while process.poll() is None:
@@ -339,7 +366,7 @@ def _connection(server: EmbeddedServer, timeout: float) -> redis.Redis:
     )
 
 
-def _configuration(paths: ControlPaths, bind: str, port: int, password: str) -> str:
+def _configuration(paths: ControlPaths, bind: str, port: int, password: str, users: Mapping[str, str]) -> str:
     listen = "127.0.0.1" if bind == "127.0.0.1" else f"{bind} 127.0.0.1"
     settings = {
         "bind": listen,
@@ -359,7 +386,8 @@ def _configuration(paths: ControlPaths, bind: str, port: int, password: str) -> 
         "timeout": "0",
         "tcp-keepalive": "60",
     }
-    return "".join(f"{key} {value}\n" for key, value in settings.items())
+    digests = {user: sha256(word.encode()).hexdigest() for user, word in users.items()}
+    return "".join(f"{key} {value}\n" for key, value in settings.items()) + acl.users(digests)
 
 
 def _private(path: str, flags: int) -> int:

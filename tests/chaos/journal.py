@@ -43,10 +43,13 @@ if "daemon" in words and os.fork() == 0:
     if os.fork() == 0:
         time.sleep(600)
     os._exit(0)
-if "fill" in words:
-    block = b"x" * 65535 + b"\\n"
-    for _ in range(800):
-        os.write(1, block)
+for word in words:
+    if word.startswith("fill:"):
+        block = b"x" * 999_999 + b"\\n"
+        for _ in range(int(word[5:])):
+            left = memoryview(block)
+            while left:
+                left = left[os.write(1, left):]
 if "grow" in words:
     heap = b"x" * 300_000_000
 for word in words:
@@ -56,7 +59,7 @@ time.sleep(seconds)
 write("end")
 os._exit(0)
 """
-"""`PROGRAM journal seconds [stubborn] [daemon] [fill] [grow] [run:<file>]`.
+"""`PROGRAM journal seconds [stubborn] [daemon] [fill:<MB>] [grow] [run:<file>]`.
 
 Its times are the machine's, which no stepped clock changes. Nothing lies between its last line and its end: a program that is
 killed on its way out has not ended, and runs again."""

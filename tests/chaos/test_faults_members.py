@@ -62,23 +62,24 @@ def test_a_member_that_will_not_end_is_ended_with_its_daemons_and_says_why(
     tell(figures)
 
 
+@pytest.mark.parametrize("megabytes", [50, 5000])
 def test_a_member_that_fills_its_output_keeps_what_its_limit_allows_and_completes(
-    plane: Plane, journal: Journal, dice: random.Random, tell: Tell
+    plane: Plane, journal: Journal, dice: random.Random, tell: Tell, megabytes: int
 ) -> None:
     plane.worker("--slots", "2")
     limit = dice.randrange(50_000, 200_000)
     run, name = start(
         plane,
         journal.command(0.2),
-        journal.command(0.1, "fill"),
+        journal.command(0.1, f"fill:{megabytes}"),
         dice,
-        policy={"output_limit": limit, "walltime": 60.0},
+        policy={"output_limit": limit, "walltime": 240.0},
     )
     began = now()
-    assert plane.finish(run.run_id).completed == 5
+    assert plane.finish(run.run_id, 300).completed == 5
     output = plane.folder / "plate" / name / f"{name}.out"
     assert limit <= output.stat().st_size < limit + 1000
-    tell(journal.check(plane.store, run.run_id, 5, "member fills its output (50 MB)", since=began))
+    tell(journal.check(plane.store, run.run_id, 5, f"member fills its output ({megabytes} MB)", since=began))
 
 
 @pytest.fixture
