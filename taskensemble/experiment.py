@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from taskensemble import lifetime
+from taskensemble import configuration, lifetime
 from taskensemble.databases import Databases
 from taskensemble.engine.allocation import check_allocation, check_room, from_environment
 from taskensemble.engine.records import State as Status
@@ -87,6 +87,7 @@ class Experiment:
 
         self.name = check_name(name, "Experiment")
         self.exp_path = _experiment_path(name, exp_path)
+        configuration.export(Path(self.exp_path))
         self.launcher = _launcher(launcher)
         self._broker, self._store_url = broker, store
         self._slots = _slots(slots)

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -105,6 +105,7 @@ def up(
 def down(
     path: Path = FOLDER_OPTION,
     timeout: float = typer.Option(30.0, help="Seconds that members get to end."),
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """End the control plane and the workers that `taskensemble up` started here. Records stay for the next `up`."""
     folder = path.resolve()
@@ -120,14 +121,14 @@ def down(
     kept.clear()
     server = embedded.attach(folder)
     if server is None:
-        typer.echo(f"No control plane runs in {folder}.")
+        _told({"folder": str(folder), "ended": False}, f"No control plane runs in {folder}.", as_json)
         return
     if not server.kept:
         raise ControlPlaneError(
             f"The control plane of {folder} belongs to a driver (process {server.owner} on {server.node})."
         )
     embedded.stop(server)
-    typer.echo(f"The control plane of {folder} has ended.")
+    _told({"folder": str(folder), "ended": True}, f"The control plane of {folder} has ended.", as_json)
 
 
 def worker(
@@ -145,6 +146,13 @@ def worker(
 def inference_worker(context: typer.Context) -> None:
     """Run an inference worker in the foreground: one --backend on one --device for the server --db host:port; see --help."""
     _replace_by("workers.inference", ["worker", *context.args], dict(os.environ))
+
+
+def _told(facts: dict[str, Any], sentence: str, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(sentence)
 
 
 def _replace_by(module: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:

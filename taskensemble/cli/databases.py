@@ -75,7 +75,7 @@ def start(
 
 
 @app.command()
-def stop(database: Path = DATABASE_ARGUMENT) -> None:
+def stop(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
     """Stop a database that was started on this machine, with its supervisor and inference workers."""
     from taskensemble.database import stop_database
 
@@ -85,7 +85,10 @@ def stop(database: Path = DATABASE_ARGUMENT) -> None:
     stop_database(record)
     file = database / RECORD if database.is_dir() else database
     file.unlink(missing_ok=True)
-    typer.echo(f"The database at {', '.join(record.addresses)} has stopped.")
+    if as_json:
+        print_json({"identifier": record.identifier, "addresses": record.addresses, "stopped": True})
+    else:
+        typer.echo(f"The database at {', '.join(record.addresses)} has stopped.")
 
 
 @app.command()

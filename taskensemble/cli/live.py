@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
 from taskensemble.errors import UnsupportedError
 from taskensemble.launch import control as planes
@@ -38,7 +39,8 @@ def dashboard(
     except ImportError as error:
         raise UnsupportedError(f"The dashboard needs {error.name}: pip install 'taskensemble[dashboard]'") from error
     control = planes.awaited(path, wait=wait)
-    if password is None:
+    password = password or configuration.find("dashboard_password", path).value
+    if not password:
         password = secrets.token_urlsafe(12)
         typer.echo(f"Dashboard: http://{address}:{port}  user {user}  password {password}")
     uvicorn.run(create_app(control.store, user, password), host=address, port=port, log_level="warning")

@@ -7,10 +7,12 @@ run or member; 130 interrupted.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
-from taskensemble.cli import control, databases, doctor, drivers, live, monitor, reports, runs, scale
+from taskensemble import configuration
+from taskensemble.cli import config, control, databases, doctor, drivers, live, monitor, reports, runs, scale, top
 from taskensemble.cli.output import complain
 from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError, TaskensembleError
 
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (drivers, control, runs, monitor, reports, live, doctor, scale):
+for module in (drivers, control, runs, monitor, top, reports, live, doctor, config, scale):
     module.register(app)
 app.add_typer(databases.app, name="db")
 
@@ -34,12 +36,13 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
         typer.echo(installed("taskensemble"))
         raise typer.Exit
+    configuration.export(Path.cwd())
 
 
 def main() -> None:
     """Entry point of the console script: errors that taskensemble raises on purpose are one sentence, not a traceback."""
     try:
-        app()
+        app(prog_name="taskensemble")
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except TaskensembleError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
 from taskensemble.engine.urls import celery_url
 from taskensemble.launch import control as planes
@@ -34,7 +35,8 @@ def flower(
     """Start Flower on the control plane: members under their names, failed ones as failures."""
     control = planes.awaited(path, wait=wait, user="worker")
     environment = local.worker_environment(control.broker_url, control.store_url)
-    if password is None:
+    password = password or configuration.find("flower_password", path).value
+    if not password:
         password = secrets.token_urlsafe(12)
         typer.echo(f"Flower: http://{address}:{port}  user {user}  password {password}")
     # Options with secrets travel in the environment: an argument list is there for everybody to read.

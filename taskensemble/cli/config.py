@@ -1,0 +1,167 @@
+"""`config`: settings, where they come from, and the files that hold them; `completion`: the shell's help with commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from taskensemble import configuration
+from taskensemble.cli.output import JSON_OPTION, print_json, table
+from taskensemble.engine.urls import without_password
+from taskensemble.errors import InputError
+from taskensemble.launch import control as planes
+
+app = typer.Typer(help="Show and change settings.", invoke_without_command=True)
+
+NAME_ARGUMENT = typer.Argument(help=f"One of {', '.join(configuration.SETTINGS)}.")
+FOLDER_OPTION = typer.Option(Path(), "--path", "-p", help="The folder whose drivers are meant.", file_okay=False)
+HERE_OPTION = typer.Option(False, "--here", help="Of this folder and those below it, instead of the user.")
+
+
+class Shell(StrEnum):
+    """Shells that completion is known for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+SHELL_ARGUMENT = typer.Argument(None, help="The shell; default: the one in SHELL.")
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands of this file to `main`."""
+    main.add_typer(app, name="config")
+    main.command()(completion)
+
+
+@app.callback()
+def config(context: typer.Context) -> None:
+    """Show and change settings. Without a command: `show`."""
+    if context.invoked_subcommand is None:
+        show(Path(), as_json=False)
+
+
+@app.command()
+def show(path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
+    """Print each setting, where it comes from, and the control plane that drivers in the folder use; secrets are hidden."""
+    folder = path.resolve()
+    found = {name: configuration.find(name, folder) for name in configuration.SETTINGS}
+    control = planes.given(folder=folder) or planes.find(folder)
+    plane = without_password(control.broker_url) if control else "embedded, started by each driver"
+    if as_json:
+        settings = {
+            name: {
+                "value": _shown(name, value.value) or None,
+                "source": value.source or None,
+                "variable": configuration.SETTINGS[name].variable,
+            }
+            for name, value in found.items()
+        }
+        print_json({"settings": settings, "files": _paths(folder), "control_plane": plane})
+        return
+    table(
+        ("Setting", "Value", "From", "Meaning"),
+        (
+            (name, _shown(name, value.value) or "(unset)", value.source, configuration.SETTINGS[name].meaning)
+            for name, value in found.items()
+        ),
+    )
+    typer.echo(f"\nControl plane: {plane}")
+
+
+@app.command()
+def get(name: str = NAME_ARGUMENT, path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
+    """Print a setting as it is, secrets too. Ends with 1 when it is unset."""
+    configuration.check(name)
+    value, source = configuration.find(name, path)
+    if as_json:
+        print_json({"name": name, "value": value or None, "source": source or None})
+    elif value:
+        typer.echo(value)
+    if not value:
+        raise typer.Exit(1)
+
+
+@app.command("set")
+def set_(
+    name: str = NAME_ARGUMENT,
+    value: str = typer.Argument(help="The value; `-` reads it from standard input, where other users do not see it."),
+    path: Path = FOLDER_OPTION,
+    here: bool = HERE_OPTION,
+) -> None:
+    """Write a setting into the user's file, or into the folder's with --here. Only its user may read the file."""
+    configuration.check(name)
+    given = sys.stdin.readline().strip() if value == "-" else value
+    if not given:
+        raise InputError(f"The value of {name} is empty: `taskensemble config unset {name}` takes it out.")
+    if name == "broker_url":
+        planes.given(given, store=configuration.find("store_url", path).value or "redis://unknown")
+    elif name == "store_url":
+        planes.given("redis://unknown", store=given)
+    file = _file(path, here)
+    configuration.write(file, name, given)
+    typer.echo(f"{file}: {name} = {_shown(name, given)}")
+    if os.environ.get(configuration.SETTINGS[name].variable):
+        typer.echo(f"{configuration.SETTINGS[name].variable} is set in this environment and comes before it.", err=True)
+
+
+@app.command()
+def unset(name: str = NAME_ARGUMENT, path: Path = FOLDER_OPTION, here: bool = HERE_OPTION) -> None:
+    """Take a setting out of the user's file, or of the folder's with --here."""
+    configuration.write(_file(path, here), name, None)
+
+
+@app.command("path")
+def path_(path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
+    """Print the settings files, the one that wins first, and whether they are there."""
+    paths = _paths(path.resolve())
+    if as_json:
+        print_json(paths)
+        return
+    table(("File", "Of", "There"), ((each["path"], each["of"], "yes" if each["exists"] else "no") for each in paths))
+
+
+def completion(
+    shell: Shell | None = SHELL_ARGUMENT,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Print what makes a shell complete commands and options: `eval "$(taskensemble completion bash)"`."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    name = shell.value if shell else Path(os.environ.get("SHELL", "bash")).name
+    if name not in list(Shell):
+        raise InputError(f"SHELL={name!r} has no completion here: use one of {', '.join(Shell)}.")
+    script = get_completion_script(prog_name="taskensemble", complete_var="_TASKENSEMBLE_COMPLETE", shell=name)
+    if as_json:
+        print_json({"shell": name, "script": script})
+    else:
+        typer.echo(script)
+
+
+def _file(path: Path, here: bool) -> Path:
+    return configuration.folder_file(path) if here else configuration.user_file()
+
+
+def _paths(folder: Path) -> list[dict[str, object]]:
+    counting = list(configuration.files(folder))
+    listed = dict.fromkeys([*counting, configuration.folder_file(folder), configuration.user_file()])
+    return [
+        {
+            "path": str(path),
+            "of": "user" if path == configuration.user_file() else "folder",
+            "exists": path in counting,
+        }
+        for path in listed
+    ]
+
+
+def _shown(name: str, value: str) -> str:
+    """A setting without what must stay secret."""
+    if not value:
+        return ""
+    return "***" if configuration.SETTINGS[name].secret else without_password(value)
