@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from taskensemble.experiment import Experiment
     from taskensemble.launch.control import ControlPlane
     from taskensemble.launch.database import HostedDatabase
+    from taskensemble.launch.use import Attendance
+
+
+OWN_LINGER = 30.0
+"""Seconds that a database's job goes on without any use; its driver had the control plane, so that no other could go on."""
+LINGER = 300.0
+"""The same with a control plane that outlives drivers: the next one may be about to reconnect."""
 
 
 @dataclass
@@ -68,6 +75,7 @@ class Databases:
         self._started: dict[str, float] = {}
         self._hosted: dict[str, HostedDatabase] = {}
         self._nodes: dict[str, list[str]] = {}
+        self._attended: dict[str, Attendance] = {}
 
     def active(self) -> dict[str, Database]:
         """Those that run and answer."""
@@ -129,8 +137,10 @@ class Databases:
 
         allocation = None if self._experiment.launcher == "local" else from_environment(os.environ)
         if database.batch_settings is not None:
-            store_url, gone_seconds = self._experiment.watched_store()
-            started = hosted.start_in_job(options, database.batch_settings.record(), store_url, gone_seconds)
+            own, store_url = self._experiment.record_store()
+            linger = database.linger if database.linger is not None else OWN_LINGER if own else LINGER
+            use = hosted.JobUse(store_url, self._experiment.name, linger)
+            started = hosted.start_in_job(options, database.batch_settings.record(), use)
         elif allocation is not None and len(allocation.nodes) > 1:
             nodes = hosted.choose_nodes(allocation, options.shards, database.wanted_hosts, self.reserved_nodes())
             self._nodes[database.db_identifier] = [node.name for node in nodes]
@@ -176,6 +186,7 @@ class Databases:
             DatabaseIdentifierError: an active database has its identifier
         """
         from taskensemble.database import is_alive, read_record
+        from taskensemble.launch.use import Attendance
 
         record = read_record(checkpoint)
         if not is_alive(record):
@@ -183,7 +194,9 @@ class Databases:
                 f"checkpoint={str(checkpoint)!r}: the database at {', '.join(record.addresses)} no longer answers."
             )
         self.check_free(record.identifier)
-        return self.adopt(record, str(checkpoint.parent))
+        database = self.adopt(record, str(checkpoint.parent))
+        self._attended[record.identifier] = Attendance(record)
+        return database
 
     def stop(self, database: Database) -> None:
         """End a database; one that somebody else runs is only let go. A second time is fine."""
@@ -194,6 +207,8 @@ class Databases:
         if running.stopped is not None:
             return
         hosted = self._hosted.pop(identifier, None)
+        if identifier in self._attended:
+            self._attended.pop(identifier).leave()
         if hosted is not None:
             hosted.stop()
             self._free_nodes(identifier)

@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("taskensemble")
 
-OWN_GONE_SECONDS = 30.0
-"""A driver brings its own control plane back in less; longer means that the driver is dead."""
-GONE_SECONDS = 300.0
-
 LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
 
@@ -827,10 +823,10 @@ class Experiment:
         """Keep members off these nodes of the allocation: databases run there."""
         self._working_control().store.reserve_nodes(job_id, nodes)
 
-    def watched_store(self) -> tuple[str, float]:
-        """The record store that a database's job watches, and the seconds after which the job ends when it has gone."""
+    def record_store(self) -> tuple[bool, str]:
+        """Whether the record store is this driver's own, and its address."""
         control = self._working_control()
-        return control.store_url, OWN_GONE_SECONDS if control.is_own else GONE_SECONDS
+        return control.is_own, control.store_url
 
     def forget_database(self, identifier: str) -> None:
         """Take a database that was stopped out of the records, so that no further attempt looks for it."""

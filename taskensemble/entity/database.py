@@ -202,6 +202,9 @@ class Database(Entity):
         threads_per_queue, inter_op_threads, intra_op_threads: threads of the inference: of a device, between and within
             operations.
         db_identifier: names it among several; members find its address in SSDB_<identifier>.
+        linger: seconds that its batch job goes on when nobody uses it: no driver that started or reconnected to it lives, no
+            run of the experiment is unfinished, no client sends commands. `math.inf`: until it is stopped or its time is up.
+            None: 30 with an embedded control plane, 300 with one that outlives drivers.
         batch_keywords: further arguments of the batch settings.
 
     Raises:
@@ -228,6 +231,7 @@ class Database(Entity):
         inter_op_threads: int | None = None,
         intra_op_threads: int | None = None,
         db_identifier: str = UNNAMED,
+        linger: float | None = None,
         **batch_keywords: Any,
     ) -> None:
         super().__init__(db_identifier, path, None)
@@ -241,6 +245,7 @@ class Database(Entity):
         self.intra_op_threads = intra_op_threads
         self.alloc = alloc
         self.single_cmd = bool(single_cmd) and self.launcher != "local"
+        self.linger = _check_linger(linger, batch)
         self.batch_settings: BatchSettings | None = None
         self.running: RunningDatabase | None = None
         self._user_hosts: list[str] = []
@@ -543,6 +548,18 @@ def _check_port(port: object) -> int:
     if not 0 <= port <= 65535:
         raise InputError(f"port={port}; give a number from 0 (any free one) to 65535")
     return port
+
+
+def _check_linger(linger: object, batch: bool) -> float | None:
+    if linger is None:
+        return None
+    if isinstance(linger, bool) or not isinstance(linger, int | float):
+        raise InputTypeError(f"linger={linger!r} is a {type(linger).__name__}; give seconds")
+    if not linger >= 0:
+        raise InputError(f"linger={linger!r}: give seconds, 0 or more")
+    if not batch:
+        raise InputError(f"linger={linger!r} says when a batch job ends; give batch=True with it")
+    return float(linger)
 
 
 def _check_nodes(db_nodes: object) -> int:

@@ -2,8 +2,8 @@
 
 On each node `python -P -m taskensemble.launch.database <file>` starts the node's servers and their supervisor, writes where they
 answer and stays until they end: `Experiment.stop` shuts the servers down, a walltime or a dead driver ends the step with
-everything in it, and a job whose control plane has gone for good ends by itself. The shards of a cluster go round the nodes; the
-driver makes them one cluster and waits until it is healthy. In an allocation the nodes are taken from the members first.
+everything in it, and a job ends by itself when nobody uses its database (launch/use.py). The shards of a cluster go round the
+nodes; the driver makes them one cluster and waits until it is healthy. In an allocation the nodes are taken from the members.
 
     <folder>/<name>.host.json          what is to be started (0600)
     <folder>/<name>.servers.<n>.json   where the servers of a cluster's n-th node answer, once they do
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shlex
 import signal
@@ -31,8 +30,9 @@ from taskensemble.database import DatabaseOptions, is_alive, read_record, start_
 from taskensemble.database.cluster import form_cluster
 from taskensemble.engine.allocation import AllocationNode, AllocationRecord, BatchRecord
 from taskensemble.engine.records import DatabaseAddressRecord
-from taskensemble.errors import ControlPlaneError, DatabaseError, InputError, TaskensembleError
+from taskensemble.errors import DatabaseError, InputError, TaskensembleError
 from taskensemble.launch.files import write_private
+from taskensemble.launch.use import Attendance, Use
 
 if TYPE_CHECKING:
     from taskensemble.launch.schedulers import SchedulerJob
@@ -44,8 +44,8 @@ STEP_SECONDS = 300.0
 STOP_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 _JOB_WISHES = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK", "SLURM_DISTRIBUTION")
-WATCH_SECONDS = 2.0
-"""Between two looks at the control plane."""
+USE_SECONDS = 2.0
+"""Between two looks at who uses a database."""
 
 
 class Host(Protocol):
@@ -59,14 +59,31 @@ class Host(Protocol):
 
 
 @dataclass(frozen=True)
+class JobUse:
+    """How a database's batch job knows that nobody needs it any more.
+
+    Attributes:
+        store_url: the record store, which knows the experiment's runs.
+        experiment: name of the experiment.
+        linger: seconds that the job goes on when nobody uses the database.
+    """
+
+    store_url: str
+    experiment: str
+    linger: float
+
+
+@dataclass(frozen=True)
 class HostedDatabase:
     """A database on another node."""
 
     record: DatabaseAddressRecord
     host: Host
+    attendance: Attendance
 
     def stop(self) -> None:
         """Shut the servers down and let go of their node."""
+        self.attendance.leave()
         stop_database(self.record)
         self.host.end()
 
@@ -171,14 +188,13 @@ def step_options(name: str, nodes: Sequence[AllocationNode]) -> list[str]:
     ]
 
 
-def start_in_job(options: DatabaseOptions, batch: BatchRecord, store_url: str, gone_seconds: float) -> HostedDatabase:
+def start_in_job(options: DatabaseOptions, batch: BatchRecord, use: JobUse) -> HostedDatabase:
     """Submit a batch job that runs a database, and wait, as long as the queue takes, until it answers.
 
     Under Slurm the shards of a cluster go round the job's nodes; elsewhere all are on its first node, with a port each.
 
     Parameters:
-        store_url: the record store, which the job watches.
-        gone_seconds: for which the store may be away before the job ends: nobody is left who would stop it.
+        use: how the job knows that nobody needs it any more, and how long it lingers then.
 
     Raises:
         AllocationError: the scheduler refuses the job.
@@ -186,7 +202,7 @@ def start_in_job(options: DatabaseOptions, batch: BatchRecord, store_url: str, g
     """
     from taskensemble.launch import schedulers
 
-    paths = _prepare(options, store_url=store_url, gone_seconds=gone_seconds)
+    paths = _prepare(options, use)
     line = shlex.join(_host_command(paths))
     body = [f"exec {line}"]
     if batch.scheduler == "slurm" and options.shards > 1:
@@ -221,7 +237,7 @@ def choose_nodes(
     return free[-min(shards, len(free) - 1) :]
 
 
-def _prepare(options: DatabaseOptions, store_url: str = "", gone_seconds: float = 0.0) -> DatabasePaths:
+def _prepare(options: DatabaseOptions, use: JobUse | None = None) -> DatabasePaths:
     if all(interface in ("lo", "127.0.0.1") for interface in options.interfaces):
         logger.warning(
             "The database %s listens on %s alone: members on other nodes cannot reach it; give interface= one that they can.",
@@ -233,8 +249,7 @@ def _prepare(options: DatabaseOptions, store_url: str = "", gone_seconds: float 
         path.unlink()
     wish = {
         "options": asdict(options) | {"folder": str(paths.folder), "owner": None},
-        "store_url": store_url,
-        "gone_seconds": gone_seconds,
+        "use": None if use is None else asdict(use),
     }
     write_private(paths.wish, json.dumps(wish))
     return paths
@@ -256,7 +271,7 @@ def _await(options: DatabaseOptions, paths: DatabasePaths, host: Host, seconds: 
                 stop_database(started)
         host.end()
         raise
-    return HostedDatabase(record, host)
+    return HostedDatabase(record, host, Attendance(record))
 
 
 def _await_records(
@@ -318,11 +333,33 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     write_record(paths.address(task), _named(record))
-    gone = _Watch(wish["store_url"], wish["gone_seconds"]) if wish["store_url"] else None
-    while not told and is_alive(record) and not (gone is not None and gone()):
+    unused = _Unused(paths, JobUse(**wish["use"])) if wish["use"] is not None else None
+    while not told and is_alive(record):
+        if unused is not None and unused():
+            print(f"Nobody has used the database for {wish['use']['linger']:g} s; it ends.", file=sys.stderr)
+            break
         time.sleep(LOOK_SECONDS)
     stop_database(record)
     return 0
+
+
+class _Unused:
+    """Whether a database has not been used for as long as its job lingers."""
+
+    def __init__(self, paths: DatabasePaths, use: JobUse) -> None:
+        self._used = Use(
+            lambda: [read_record(path) for path in paths.records("address")], use.store_url, use.experiment
+        )
+        self._linger = use.linger
+        self._since = self._next = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + USE_SECONDS
+            if self._used():
+                self._since = time.monotonic()
+        return now - self._since > self._linger
 
 
 def _named(record: DatabaseAddressRecord) -> DatabaseAddressRecord:
@@ -338,33 +375,6 @@ def _part(given: dict[str, Any]) -> tuple[DatabaseOptions, int]:
         return options, 0
     task, tasks = int(os.environ.get("SLURM_PROCID", "0")), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     return replace(options, part=tuple(range(task, options.shards, tasks))), task
-
-
-class _Watch:
-    """Whether the control plane has gone for good. One that was never reached from here is not watched."""
-
-    def __init__(self, store_url: str, seconds: float) -> None:
-        from taskensemble.engine.store import Store
-
-        self._store = Store(store_url, patience=1.0)
-        self._seconds = seconds
-        self._seen: float | None = None
-        self._next = 0.0
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        try:
-            self._store.ping()
-            self._seen = time.monotonic()
-        except ControlPlaneError as error:
-            if self._next == 0.0:
-                print(f"{error} This job ends by its time limit, or when the database is stopped.", file=sys.stderr)
-                self._next = math.inf
-                return False
-        self._next = time.monotonic() + WATCH_SECONDS
-        return self._seen is not None and time.monotonic() - self._seen > self._seconds
 
 
 if __name__ == "__main__":

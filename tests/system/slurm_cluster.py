@@ -49,6 +49,14 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.05)
 
 
+def stays(condition: Callable[[], bool], seconds: float) -> None:
+    """Watch a condition that must hold for so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert condition()
+        time.sleep(0.2)
+
+
 @dataclass
 class SlurmCluster:
     """The cluster; `environment` is what a client of it needs."""

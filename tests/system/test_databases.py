@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from tests.system.conftest import Drive
-from tests.system.slurm_cluster import SlurmCluster, wait_until
+from tests.system.slurm_cluster import SlurmCluster, stays, wait_until
 
 CLIENT = """
 import os
@@ -163,3 +166,43 @@ def test_a_driver_that_is_killed_leaves_no_database_behind(drive: Drive, slurm: 
     told = driver.result()
     slurm.run("kill", "-KILL", str(told["pid"]))
     wait_until(lambda: not slurm.jobs(), 40, "the allocation ends with its command")
+
+
+OWN_JOB = """
+exp = Experiment("watched", launcher="slurm")
+db = exp.create_database(port=0, interface="lo", batch=True, time="00:10:00"{linger})
+exp.start(db, quiet=True)
+tell(pid=os.getpid(), checkpoint=db.checkpoint_file)
+time.sleep(300)
+"""
+
+
+def test_a_databases_job_ends_when_its_driver_was_killed_and_nobody_uses_it(drive: Drive, slurm: SlurmCluster) -> None:
+    driver = drive(OWN_JOB.format(linger=", linger=3"))
+    told = driver.result()
+    (job,) = slurm.jobs()
+    # As long as the driver lives, however idle it is, so does its database.
+    stays(lambda: list(slurm.jobs()) == [job], 7)
+    os.kill(told["pid"], signal.SIGKILL)
+    wait_until(lambda: not slurm.jobs(), 60, "the job ends long before its walltime")
+
+
+def test_a_later_driver_reconnects_to_a_database_that_lingers_and_keeps_it(drive: Drive, slurm: SlurmCluster) -> None:
+    first = drive(OWN_JOB.format(linger=", linger=15"))
+    told = first.result()
+    os.kill(told["pid"], signal.SIGKILL)
+    first.process.wait()
+    second = drive(
+        f"""
+        exp = Experiment("later", launcher="slurm")
+        db = exp.reconnect_orchestrator({told["checkpoint"]!r})
+        tell(active=db.is_active())
+        time.sleep(22)
+        tell(active=db.is_active())
+        exp.stop(db)
+        """
+    )
+    assert second.result()["active"]
+    assert second.result()["active"]
+    assert second.end() == 0
+    wait_until(lambda: not slurm.jobs(), 60, "the job ends with its database")

@@ -74,6 +74,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
     "Database": [
         ("db_nodes", "exp.create_database(db_nodes=2)", "UnsupportedError", "db_nodes=2"),
         ("port", "exp.create_database(port=70000)", "InputError", "port=70000"),
+        ("linger", "exp.create_database(linger=60)", "InputError", "linger=60"),
     ],
     "Client": [
         ("address", "Client(cluster=False, address='nonsense')", "DatabaseError", "nonsense"),
