@@ -313,12 +313,14 @@ class Experiment:
         Raises:
             FileExistsError: a folder is there and `overwrite` is not given
             ParameterWriterError: a tag that is no parameter
-            InputTypeError, AttributeError, EntityExistsError, InputError: as `start`
+            InputTypeError, AttributeError, EntityExistsError, InputError: as `start`; it was given nothing
         """
         from taskensemble.generation import generate_all
         from taskensemble.plan import check_entities
 
         checked = check_entities(entities)
+        if not checked:
+            raise InputError("generate() was given nothing: pass models or ensembles of the experiment.")
         planned = self._plan(checked, "generate", for_files=True, tag=tag, overwrite=overwrite)
         generate_all(planned.run, planned.members, overwrite)
         for entity in planned.run.entities:
@@ -367,6 +369,7 @@ class Experiment:
         databases = [entity for entity in checked if isinstance(entity, Database)]
         started = [entity for entity in checked if not isinstance(entity, Database)]
         self._check_idle(started)
+        self._check_settings(started)
         for database in databases:
             self._databases.check_free(database.db_identifier)
         identifiers = [*self._databases.active(), *(database.db_identifier for database in databases)]
@@ -554,18 +557,29 @@ class Experiment:
             handle.stop()
         self._databases.stop_all()
 
-    def poll(self, interval: float = 10, verbose: bool = True, kill_on_interrupt: bool = True) -> None:
+    def poll(self, interval: float | Entity = 10, verbose: bool = True, kill_on_interrupt: bool = True) -> None:
         """Wait until everything but databases has ended.
 
         Arguments:
-            interval: seconds between two lines of progress where there is no terminal; the end itself is noticed at once
+            interval: seconds between two lines of progress where there is no terminal; the end itself is noticed at once. A model
+                or an ensemble instead: wait for the run of its latest start alone
             verbose: show progress
             kill_on_interrupt: as for `start`
+
+        Raises:
+            InputTypeError: `interval` is neither
+            RunNotFoundError: the entity was never started
         """
+        from taskensemble.entity import Ensemble, Model
+
+        if isinstance(interval, (Model, Ensemble)):
+            awaited, interval = [self._history.latest(interval.name).handle], 10
+        else:
+            awaited = self._history.active()
         if isinstance(interval, bool) or not isinstance(interval, (int, float)):
             raise InputTypeError(f"interval={interval!r} is a {type(interval).__name__}; give seconds.")
         try:
-            for handle in self._history.active():
+            for handle in awaited:
                 handle.wait(progress=progress(not verbose, interval=interval))
         except KeyboardInterrupt:
             self._interrupted(kill_on_interrupt)
@@ -794,7 +808,7 @@ class Experiment:
         Runs of an embedded control plane that have not ended are stopped with it.
         """
         if self._control is not None:
-            self._control.close()
+            self._control.close(self)
 
     def __enter__(self) -> Experiment:
         return self
@@ -843,6 +857,7 @@ class Experiment:
             address = interface_address(self._interface)
             self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, address)
             lifetime.watch(self)
+        self._control.join(self)
         self._control.start_worker(self._slots, allocation=self.launcher != "local")
         return self._control
 
@@ -854,6 +869,8 @@ class Experiment:
             self._control = control.for_reader(Path(self.exp_path), self._broker, self._store_url)
             if self._control is not None:
                 lifetime.watch(self)
+        if self._control is not None:
+            self._control.join(self)
         return self._control
 
     def _check_idle(self, entities: Sequence[Entity]) -> None:
@@ -862,6 +879,20 @@ class Experiment:
                 raise EntityExistsError(
                     f"{entity.name!r} is still running in this experiment: stop it, or wait for it, before it is started again."
                 )
+
+    def _check_settings(self, entities: Sequence[Entity]) -> None:
+        """Refuse run and batch settings of another scheduler than the launcher's."""
+        from taskensemble.entity import Ensemble
+        from taskensemble.settings import RunSettings, check_supported
+
+        for entity in entities:
+            prototypes = [entity.prototype, *entity.members.made()] if isinstance(entity, Ensemble) else [entity]
+            for each in prototypes:
+                if isinstance(each.run_settings, RunSettings):
+                    check_supported(self.launcher, each.run_settings, each.name)
+            batch_settings = getattr(entity, "batch_settings", None)
+            if batch_settings is not None:
+                check_supported(self.launcher, batch_settings, entity.name)
 
     def _generated_as_is(self, entities: Sequence[Entity]) -> list[str]:
         """Those whose folders were made ahead, for as many members as they have now."""

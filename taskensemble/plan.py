@@ -207,6 +207,11 @@ def plan(
             queue = f"batch-{run_id}-{number}"
             batches[queue] = entity.batch_settings
         slots = [entity] if isinstance(entity, Model) else list(entity.members.slots())
+        if entity.policy.enough is not None and entity.policy.enough > len(slots):
+            raise InputError(
+                f"enough={entity.policy.enough} of {entity.name!r} is more than its {len(slots)} members; give "
+                f"{len(slots)} or less, or leave it out"
+            )
         planned.append(_PlannedEntity(entity, slots, _member_templates(entity, slots, maker, queue)))
         records.append(
             EntityRecord(

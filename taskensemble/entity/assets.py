@@ -144,6 +144,10 @@ class MLModel(Asset):
                 f"ML model {name!r}: min_batch_size={min_batch_size} is more than batch_size={batch_size}; a batch could never "
                 "be full enough"
             )
+        if self.min_batch_timeout and not self.min_batch_size:
+            raise InputError(
+                f"ML model {name!r}: min_batch_timeout={min_batch_timeout} has no effect without min_batch_size; give both"
+            )
         if not isinstance(tag, str):
             raise InputTypeError(f"tag: {tag!r} is a {type(tag).__name__}; give text")
         self.tag = tag

@@ -21,7 +21,15 @@ from taskensemble.entity.model import (
 from taskensemble.entity.parameters import argument_tokens, check_names
 from taskensemble.entity.policy import Policy, Resources
 from taskensemble.entity.samples import read_samples
-from taskensemble.entity.strategies import Listed, ParameterSets, Replicated, Strategy, check_strategy, expand
+from taskensemble.entity.strategies import (
+    Listed,
+    ParameterSets,
+    Replicated,
+    Strategy,
+    check_seed,
+    check_strategy,
+    expand,
+)
 from taskensemble.errors import EntityExistsError, InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -166,6 +174,10 @@ class Ensemble(Entity):
         if samples is not None:
             if n_models:
                 raise InputError(f"n_models={n_models} has no meaning with samples: each row is a member")
+            if strategy != "all_perm":
+                shown = getattr(strategy, "__name__", strategy)
+                raise InputError(f"perm_strategy={shown!r} has no meaning with samples: each row is a member")
+            check_seed(seed, strategy)
             sets = read_samples(samples, columns, self.params)
         elif columns is not None:
             raise InputError(
@@ -176,6 +188,11 @@ class Ensemble(Entity):
                 n_models, replicas = replicas, None
             sets = expand(self.params, strategy, n_models=n_models, seed=seed)
         else:
+            if n_models:
+                raise InputError(
+                    f"n_models={n_models} has no meaning without params; give replicas, or params to draw from"
+                )
+            check_seed(seed, self.perm_strat)
             return self._replicas_alone()
         if self.run_settings is None:
             raise InputError("params: members cannot be made without run_settings; give run_settings, or no params")

@@ -141,9 +141,9 @@ class Policy:
             raise InputError(
                 f"warn_before={policy.warn_before:g} needs a walltime that is longer (walltime={given.get('walltime')!r})"
             )
-        if not policy.retries and (policy.retry_on is not None or policy.restart_args is not None):
-            name = "retry_on" if policy.retry_on is not None else "restart_args"
-            raise InputError(f"{name} has no effect without retries; give retries=1 or more")
+        for name in ("retry_on", "restart_args", "retry_delay"):
+            if values.get(name) and not policy.retries:
+                raise InputError(f"{name}={given[name]!r} has no effect without retries; give retries=1 or more")
         return policy
 
 

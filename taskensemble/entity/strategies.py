@@ -21,6 +21,8 @@ Strategy = Callable[[list[str], list[list[str]], int], list[dict[str, str]]]
 MAX_MEMBERS = 10_000_000
 NAMES = ("all_perm", "step", "random", "latin_hypercube", "sobol")
 SAMPLERS = ("latin_hypercube", "sobol")
+DRAWING = ("random", *SAMPLERS)
+"""Strategies that a seed means something to."""
 
 
 class ParameterSets(Sequence[ParameterSet]):
@@ -152,6 +154,7 @@ def expand(
         UserStrategyError: a user's function returned something else than a list of dicts.
     """
     check_strategy(strategy)
+    check_seed(seed, strategy)
     if callable(strategy):
         names, values = _texts(params)
         return _user(strategy, names, values, n_models)
@@ -179,6 +182,27 @@ def check_strategy(strategy: object) -> None:
         raise UnsupportedError(
             f"perm_strategy: {strategy!r} is not supported; use one of {', '.join(NAMES)}, or a function of "
             "(names, values, n_models)"
+        )
+
+
+def check_seed(seed: object, strategy: str | Strategy) -> None:
+    """Refuse a seed that is none, or that nothing is drawn with.
+
+    Raises:
+        InputTypeError: it is no whole number.
+        InputError: it is negative, or the strategy draws nothing.
+    """
+    if seed is None:
+        return
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputTypeError(f"seed={seed!r} is a {type(seed).__name__}; give a whole number")
+    if seed < 0:
+        raise InputError(f"seed={seed}; give 0 or more")
+    if strategy not in DRAWING:
+        shown = getattr(strategy, "__name__", strategy)
+        raise InputError(
+            f"seed={seed} has no meaning with perm_strategy={shown!r}, which draws nothing; use "
+            f"{', '.join(DRAWING)}, or leave it out"
         )
 
 

@@ -17,6 +17,8 @@ from taskensemble.errors import ParameterWriterError
 from taskensemble.tags import check_file
 
 RECORD = "taskensemble_params.txt"
+_SECTION = "\n# Model name: "
+"""How the experiment's record begins what it says of a member."""
 
 
 def member_folder(entity: EntityRecord, member: MemberRecord) -> Path:
@@ -81,10 +83,7 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
         if member.path is None and folder.exists():
             clear(folder, run, files)
         _fill(folder, run, files, member)
-    with Path(run.path, RECORD).open("w", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write(f"# Run: {run.run_id}\n")
-        for member in listed:
-            stream.write(f"\n# Model name: {member.name}\n{_lines(member.params)}")
+    _record_experiment(Path(run.path, RECORD), run, listed)
 
 
 def _fill(folder: Path, run: RunRecord, files: FilesRecord, member: MemberRecord) -> None:
@@ -206,6 +205,23 @@ def _record(path: Path, run: RunRecord, member: MemberRecord, configured: list[s
     _replace(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text + _lines(member.params), encoding="utf-8", errors="surrogateescape")
+    partial.replace(path)
+
+
+def _record_experiment(path: Path, run: RunRecord, members: list[MemberRecord]) -> None:
+    """Write the experiment's record: of these members, and what it says of entities that are not generated now."""
+    text = f"# Run: {run.run_id}\n"
+    if path.exists():
+        generated = {entity.name for entity in run.entities} | {member.name for member in members}
+        earlier = path.read_text(encoding="utf-8", errors="surrogateescape").split(_SECTION)[1:]
+        for section in earlier:
+            name = section.partition("\n")[0]
+            # A member of an ensemble that has fewer members now is gone as well.
+            if name not in generated and name.rpartition("_")[0] not in generated:
+                text += _SECTION + section
+    text += "".join(f"{_SECTION}{member.name}\n{_lines(member.params)}" for member in members)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
     partial.replace(path)
 
 

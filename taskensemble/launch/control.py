@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from taskensemble import configuration
 from taskensemble.engine.allocation import from_environment
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("taskensemble")
+
+_embedded: WeakValueDictionary[Path, ControlPlane] = WeakValueDictionary()
+"""The embedded control planes of this process by their folder: experiments of one folder share one."""
 
 SOON = 3.0
 """Seconds: a worker that lives no longer fails for a reason that the next one would meet as well."""
@@ -64,6 +68,10 @@ class ControlPlane:
         self._slots: int | None = None
         self._allocation = False
         self._jobs: BatchJobs | None = None
+        self._users: set[int] = set()
+        self._process = os.getpid()
+        if own and server is not None:
+            _embedded[self.folder] = self
         if own and server is not None:
             self._keep(server)
 
@@ -71,6 +79,11 @@ class ControlPlane:
     def is_open(self) -> bool:
         """Whether it can be used without starting anything."""
         return self._server is not None or not self.is_own
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process made it, rather than one that it was forked from."""
+        return self._process == os.getpid()
 
     @property
     def store(self) -> Store:
@@ -98,6 +111,10 @@ class ControlPlane:
             worker = self._server.url_for("worker") if self._server is not None else None
             self._jobs = BatchJobs(self.folder, worker or self.broker_url, worker or self.store_url)
         return self._jobs
+
+    def join(self, user: object) -> None:
+        """Count somebody in, who lets go with `close`. A second time is fine."""
+        self._users.add(id(user))
 
     def start_worker(self, slots: int | None, *, allocation: bool = False) -> None:
         """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's.
@@ -142,11 +159,15 @@ class ControlPlane:
             self.start_worker(self._slots, allocation=self._allocation)
             return
 
-    def close(self) -> None:
+    def close(self, user: object = None) -> None:
         """Close the connection and end what this process started: batch jobs and the worker first, then the server.
 
+        Nothing of that while somebody else than `user` has joined and not closed.
         Batch jobs of somebody else's control plane go on, but for those whose work is over.
         """
+        self._users.discard(id(user))
+        if self._users:
+            return
         if self._jobs is not None:
             self._jobs.settle()
             self._jobs.close(cancel=self.is_own)
@@ -229,6 +250,9 @@ def find(folder: Path, user: str = "driver") -> ControlPlane | None:
     Parameters:
         user: as whom to use it, where it has users (`taskensemble up --acl`): driver, worker or viewer
     """
+    shared = _shared(folder)
+    if shared is not None and shared.is_open:
+        return shared
     server = embedded.attach(folder) or embedded.kept_above(folder)
     return _of(server, user=user) if server is not None else None
 
@@ -239,7 +263,13 @@ def bring_up(folder: Path, bind: str = "127.0.0.1") -> ControlPlane:
     Raises:
         ControlPlaneError: another process owns it, or it cannot start
     """
-    return _of(embedded.start(folder, bind=bind), own=True)
+    return _shared(folder) or _of(embedded.start(folder, bind=bind), own=True)
+
+
+def _shared(folder: Path) -> ControlPlane | None:
+    """The embedded control plane that another experiment of this process has in `folder`; a forked child has none."""
+    control = _embedded.get(folder.resolve())
+    return control if control is not None and control.is_of_this_process else None
 
 
 def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = "127.0.0.1") -> ControlPlane:

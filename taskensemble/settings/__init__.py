@@ -2,7 +2,13 @@
 
 from taskensemble.settings.alps import AprunSettings
 from taskensemble.settings.batch import BatchSettings
-from taskensemble.settings.choose import LAUNCHERS, create_batch_settings, create_run_settings, detect_launcher
+from taskensemble.settings.choose import (
+    LAUNCHERS,
+    check_supported,
+    create_batch_settings,
+    create_run_settings,
+    detect_launcher,
+)
 from taskensemble.settings.containers import Container, Singularity
 from taskensemble.settings.lsf import BsubBatchSettings, JsrunSettings
 from taskensemble.settings.mpi import MpiexecSettings, MpirunSettings, MpiSettings, OrterunSettings
@@ -31,6 +37,7 @@ __all__ = [
     "SgeQsubBatchSettings",
     "Singularity",
     "SrunSettings",
+    "check_supported",
     "create_batch_settings",
     "create_run_settings",
     "detect_launcher",

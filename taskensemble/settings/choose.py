@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from taskensemble.errors import InputError, LauncherError
+from taskensemble.errors import InputError, LauncherError, UnsupportedError
 from taskensemble.settings.alps import AprunSettings
 from taskensemble.settings.arguments import OptionValue
 from taskensemble.settings.batch import BatchSettings
@@ -46,6 +46,16 @@ _PREFERRED = {
     "lsf": ("jsrun", "mpirun", "mpiexec"),
     "sge": ("mpirun", "mpiexec"),
 }
+_MPI: tuple[type[RunSettings], ...] = (MpirunSettings, MpiexecSettings, OrterunSettings)
+_SUPPORTED: dict[str, tuple[type, ...]] = {
+    "slurm": (SrunSettings, SbatchSettings, *_MPI),
+    "pbs": (AprunSettings, PalsMpiexecSettings, QsubBatchSettings, *_MPI),
+    "pals": (AprunSettings, PalsMpiexecSettings, QsubBatchSettings, *_MPI),
+    "lsf": (JsrunSettings, BsubBatchSettings, *_MPI),
+    "sge": (SgeQsubBatchSettings, *_MPI),
+}
+"""Launcher -> the settings it can use, besides plain run settings. On one machine, whatever is installed may be used."""
+_KNOWN = {known for supported in _SUPPORTED.values() for known in supported}
 _COMMANDS_OF = {
     "lsf": ("bsub", "jsrun", "jslist", "bjobs", "bkill"),
     "slurm": ("sacct", "srun", "salloc", "sbatch", "scancel", "sstat", "sinfo"),
@@ -121,6 +131,28 @@ def create_batch_settings(
         raise LauncherError(f"launcher={launcher!r} is unsupported for batch settings; use one of {', '.join(_BATCH)}")
     chosen = _BATCH[launcher]
     return chosen(nodes=nodes, time=time, queue=queue, account=account, batch_args=batch_args, **further)
+
+
+def check_supported(launcher: str, settings: RunSettings | BatchSettings, owner: str) -> None:
+    """Refuse settings of another scheduler's.
+
+    Raises:
+        UnsupportedError: the launcher cannot use them; the message names their owner.
+    """
+    supported = _SUPPORTED.get(launcher)
+    # A user's own class counts as the one of ours that it comes from.
+    known = next((each for each in type(settings).__mro__ if each in _KNOWN), None)
+    if supported is None or known is None or known in supported:
+        return
+    kind, factory = (
+        ("batch_settings", "create_batch_settings")
+        if isinstance(settings, BatchSettings)
+        else ("run_settings", "create_run_settings")
+    )
+    raise UnsupportedError(
+        f"{kind}={type(settings).__name__} of {owner!r} is not supported by launcher={launcher!r}, which takes "
+        f"{', '.join(each.__name__ for each in supported)}; make it with Experiment.{factory}"
+    )
 
 
 def _detect_run_command(launcher: str) -> str:

@@ -16,6 +16,7 @@ from taskensemble import Experiment, errors
 from taskensemble.ai import Client
 from taskensemble.engine import signing
 from taskensemble.entity.policy import Resources
+from taskensemble.settings import JsrunSettings
 from tests.unit.bad_input import ROWS, SETUP, page
 from workers.limits import limits_of
 
@@ -49,6 +50,7 @@ def test_wrong_input_is_refused_in_words_that_name_it(
         monkeypatch.delenv(name)
     names: dict[str, Any] = {
         "Experiment": Experiment,
+        "JsrunSettings": JsrunSettings,
         "Resources": Resources,
         "Client": Client,
         "signing": signing,

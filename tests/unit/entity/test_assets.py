@@ -70,6 +70,11 @@ def test_devices_are_counted_from_the_first(device, count, first, devices):
         ({"devices_per_node": "2"}, InputTypeError, "devices_per_node='2'"),
         ({"batch_size": -1}, InputError, "batch_size=-1"),
         ({"min_batch_size": 4, "batch_size": 2}, InputError, "min_batch_size=4"),
+        (
+            {"min_batch_timeout": 5, "batch_size": 2},
+            InputError,
+            "min_batch_timeout=5 has no effect without min_batch_size",
+        ),
         ({"min_batch_timeout": 0.5}, InputTypeError, "min_batch_timeout=0.5"),
         ({"tag": 5}, InputTypeError, "tag"),
         ({"inputs": 5}, InputTypeError, "inputs"),

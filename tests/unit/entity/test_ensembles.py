@@ -25,15 +25,15 @@ def batch():
         ({"params": GRID}, 6),
         ({"params": GRID, "replicas": 0}, 6),
         ({"params": GRID, "replicas": 2}, 12),
-        ({"params": GRID, "perm_strat": "random", "replicas": 4}, 4),
-        ({"params": GRID, "perm_strat": "random", "replicas": 3, "n_models": 2}, 6),
+        ({"params": GRID, "perm_strat": "random", "replicas": 4, "seed": 1}, 4),
+        ({"params": GRID, "perm_strat": "random", "replicas": 3, "n_models": 2, "seed": 1}, 6),
         ({"params": GRID, "perm_strat": "random", "n_models": 100}, 6),
         ({"params": None, "replicas": 4}, 4),
         ({"params": {}, "replicas": 1}, 1),
     ],
 )
 def test_run_settings_with_params_or_replicas_make_members(settings, with_batch, keywords, size):
-    ensemble = Ensemble("e", run_settings=settings, batch_settings=batch() if with_batch else None, seed=1, **keywords)
+    ensemble = Ensemble("e", run_settings=settings, batch_settings=batch() if with_batch else None, **keywords)
     assert len(ensemble) == size
     assert bool(ensemble.batch) is with_batch
     assert [model.name for model in ensemble] == [f"e_{i}" for i in range(size)]
@@ -85,6 +85,20 @@ def test_every_other_combination_says_what_is_missing(settings, keywords, told):
         ({"replicas": 2, "params_as_args": ["T"]}, ValueError, "params_as_args"),
         ({"params": {}, "perm_strat": "nothing", "replicas": 1}, UnsupportedError, "'nothing'"),
         ({"params": GRID, "colour": 1}, TypeError, "'colour'"),
+        ({"params": GRID, "seed": "x"}, TypeError, "seed='x' is a str"),
+        ({"params": GRID, "perm_strat": "random", "seed": 1.5}, TypeError, "seed=1.5"),
+        ({"params": GRID, "perm_strat": "random", "seed": -1}, ValueError, "seed=-1"),
+        ({"params": GRID, "seed": 1}, ValueError, "seed=1 has no meaning with perm_strategy='all_perm'"),
+        ({"params": GRID, "perm_strat": "step", "seed": 1}, ValueError, "perm_strategy='step'"),
+        ({"replicas": 2, "seed": 1}, ValueError, "seed=1"),
+        ({"replicas": 2, "n_models": 2}, ValueError, "n_models=2 has no meaning without params"),
+        ({"samples": [{"A": 1}], "n_models": 2}, ValueError, "n_models=2 has no meaning with samples"),
+        (
+            {"samples": [{"A": 1}], "perm_strat": "random"},
+            ValueError,
+            "perm_strategy='random' has no meaning with samples",
+        ),
+        ({"samples": [{"A": 1}], "seed": 1}, ValueError, "seed=1"),
     ],
 )
 def test_wrong_input_is_refused_by_name(settings, keywords, error, told):

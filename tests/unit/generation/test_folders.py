@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from taskensemble import Experiment
 from taskensemble.engine.records import (
     CommandRecord,
     EntityRecord,
@@ -12,7 +13,7 @@ from taskensemble.engine.records import (
     RunRecord,
     TemplateRecord,
 )
-from taskensemble.errors import ParameterWriterError
+from taskensemble.errors import InputError, ParameterWriterError
 from taskensemble.generation import generate_all, generate_member, member_folder
 
 
@@ -247,3 +248,25 @@ def test_another_tag_is_taken_literally(tree):
     (tree / "in.txt").write_text("a.*T.*b .T.")
     folder = Case(tree, configure=(str(tree / "in.txt"),), tag=".*").make()
     assert (folder / "in.txt").read_text() == "a0b .T."
+
+
+def test_the_experiments_record_keeps_what_was_generated_before(tree):
+    exp = Experiment("exp", tree)
+    run_settings = exp.create_run_settings("/bin/true")
+
+    def recorded():
+        text = (tree / "taskensemble_params.txt").read_text()
+        return [line.removeprefix("# Model name: ") for line in text.splitlines() if line.startswith("# Model name: ")]
+
+    def generate(name, values, **keywords):
+        exp.generate(exp.create_ensemble(name, {"T": values}, run_settings=run_settings), **keywords)
+
+    generate("a", [1, 2])
+    generate("b", [3])
+    assert recorded() == ["a_0", "a_1", "b_0"]
+    with pytest.raises(InputError, match="generate"):
+        exp.generate()
+    assert recorded() == ["a_0", "a_1", "b_0"]
+    generate("a", [7], overwrite=True)
+    assert recorded() == ["b_0", "a_0"]
+    assert "a_0\nT = 7\n" in (tree / "taskensemble_params.txt").read_text()
