@@ -43,7 +43,7 @@ def test_a_cell_shows_one_line_that_is_rewritten_in_place(tmp_path: Path) -> Non
         last = [text for kind, text in shown if kind == "update_display_data"][-1]
         assert "4/4 ended, completed" in last
         assert ("stdout", "4\n") in shown
-        assert "stderr" not in kinds
+        assert [text for kind, text in shown if kind == "stderr"] == []
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
