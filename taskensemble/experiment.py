@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from taskensemble import configuration, lifetime
+from taskensemble.checked import checked
 from taskensemble.databases import Databases
 from taskensemble.engine.allocation import check_allocation, check_room, from_environment
 from taskensemble.engine.records import State as Status
@@ -45,6 +46,7 @@ logger = logging.getLogger("taskensemble")
 LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
 
+@checked
 class Experiment:
     """A name and a folder: the factory of everything that runs in them.
 

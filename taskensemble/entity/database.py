@@ -8,8 +8,10 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from taskensemble.checked import checked
 from taskensemble.entity.entity import Entity
 from taskensemble.errors import DatabaseError, InputError, InputTypeError, UnsupportedError
 
@@ -184,6 +186,7 @@ class DatabaseNode(Entity):
                 os.remove(path)
 
 
+@partial(checked, leave=("set_db_conf",))
 class Database(Entity):
     """A standard database: one server, or a cluster of three and more.
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
+from taskensemble.checked import checked
 from taskensemble.entity.assets import Asset, MLModel, Script
 from taskensemble.entity.entity import Entity
 from taskensemble.entity.files import AttachedFiles, Paths
@@ -91,6 +92,7 @@ class Members(MutableSequence[Model]):
         return (slot for slot in self._slots if isinstance(slot, Model))
 
 
+@checked
 class Ensemble(Entity):
     """Models that are started, watched and stopped as one.
 

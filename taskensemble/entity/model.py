@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskensemble.checked import checked
 from taskensemble.entity.assets import Asset, MLModel, Script, function_source
 from taskensemble.entity.colocated import ColocatedDatabase
 from taskensemble.entity.entity import Entity, check_dependencies
@@ -24,6 +25,7 @@ DEFAULT_SOCKET = os.path.join(tempfile.gettempdir(), "redis.socket")
 """Where SmartSim puts the socket of a colocated database. Here it stands for a socket of the database's own."""
 
 
+@checked
 class Model(Entity):
     """One program to run: its run settings, parameters and files. Two models of one name are equal.
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from taskensemble.checked import checked
 from taskensemble.engine.records import CommandRecord
 from taskensemble.errors import InputTypeError, UnsupportedError
 from taskensemble.settings.arguments import (
@@ -28,6 +29,10 @@ Launcher = Literal["", "srun", "mpirun", "mpiexec", "orterun", "palsmpiexec", "a
 
 class SettingsBase:
     """Base of run settings and batch settings."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        checked(cls, leave=("set",))
 
 
 class RunSettings(SettingsBase):
