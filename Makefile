@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 STAMP_INPUTS := pyproject.toml constraints.txt packaging/build_backend.py
-C_SOURCES := $(wildcard taskensemble/ai/module/*.c taskensemble/ai/module/*.h taskensemble/guard/*.c taskensemble/guard/*.h)
+C_SOURCES := $(wildcard taskensemble/ai/module/*.c taskensemble/ai/module/*.h taskensemble/guard/*.c taskensemble/guard/*.h workers/inference/*.c workers/inference/*.h)
 LOCK := flock .make.lock
 
 .PHONY: demo test test-system test-long lint format bench bench-check docs wheel clean programs

@@ -1,7 +1,8 @@
-"""Build backend: setuptools, plus the two C programs of the package.
+"""Build backend: setuptools, plus the three C programs of the package.
 
-The AI module (`taskensemble/ai/module/taskensemble_ai.so`) and the guard (`taskensemble/guard/te-guard`) are no Python
-extensions: a server loads the one, a worker starts the other. They are compiled here into the source tree, from where
+The AI module (`taskensemble/ai/module/taskensemble_ai.so`), the guard (`taskensemble/guard/te-guard`) and the inference
+workers' quick way (`workers/inference/taskensemble_quick.so`) are no Python extensions: a server loads the first, a worker
+starts the second, and the third is called through ctypes. They are compiled here into the source tree, from where
 `package-data` takes them into a wheel and where an editable install finds them. Without a C compiler the `ziglang` wheel
 becomes a build requirement and compiles them.
 """
@@ -20,6 +21,7 @@ from setuptools import build_meta
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = ROOT / "taskensemble" / "ai" / "module"
 GUARD = ROOT / "taskensemble" / "guard"
+QUICK = ROOT / "workers" / "inference"
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic"]
 
 
@@ -38,15 +40,16 @@ def compiler() -> list[str]:
 
 
 def compile_programs() -> None:
-    """Compile both programs where they are missing or older than a source of theirs. A failure ends the build with the
+    """Compile the programs where they are missing or older than a source of theirs. A failure ends the build with the
     compiler's own words."""
     if sys.platform != "linux":
         raise SystemExit(
             f"taskensemble runs on Linux with glibc 2.28 or newer; this is {sys.platform}. "
             "Use a Linux machine, a container or WSL 2."
         )
-    module_flags = ["-fPIC", "-shared", "-fvisibility=hidden"]
-    _compile(sorted(MODULE.glob("*.c")), sorted(MODULE.glob("*.h")), MODULE / "taskensemble_ai.so", module_flags)
+    shared = ["-fPIC", "-shared", "-fvisibility=hidden"]
+    _compile(sorted(MODULE.glob("*.c")), sorted(MODULE.glob("*.h")), MODULE / "taskensemble_ai.so", shared)
+    _compile(sorted(QUICK.glob("*.c")), sorted(QUICK.glob("*.h")), QUICK / "taskensemble_quick.so", shared)
     _compile(sorted(GUARD.glob("*.c")), sorted(GUARD.glob("*.h")), GUARD / "te-guard", [])
 
 
@@ -105,8 +108,8 @@ def _retag(wheel: Path) -> str:
 
 
 def check_programs() -> None:
-    """Compile both programs into nowhere, every warning an error: the linters' part of the build."""
-    for folder in (MODULE, GUARD):
+    """Compile the programs into nowhere, every warning an error: the linters' part of the build."""
+    for folder in (MODULE, GUARD, QUICK):
         for source in sorted(folder.glob("*.c")):
             subprocess.run(
                 [*compiler(), *WARNINGS, "-Werror", "-fPIC", "-c", str(source), "-o", os.devnull], check=True

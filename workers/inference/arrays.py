@@ -63,6 +63,8 @@ def _encoded(value: object) -> bytes:
 class ArrayBackend:
     """A backend whose native values are NumPy arrays, and which runs no scripts."""
 
+    bytes_of = None
+
     def limit_runs(self, milliseconds: int) -> None:
         """Nothing here interrupts a run: the module replaces a worker that takes too long."""
 

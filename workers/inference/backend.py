@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from .frames import Tensor
@@ -39,6 +39,8 @@ class Model(Protocol):
     output_names: Sequence[str] | None
     stateful: bool
     """Whether it keeps something from one run to the next; then it is never shared."""
+    forward: Callable[..., Any] | None
+    """The program itself: takes native values and returns its only output. None: `run` is the one way to call it."""
 
     def run(self, inputs: list[Any], outputs: int) -> Sequence[Any]:
         """Run on native values; the result has `outputs` native values."""
@@ -79,6 +81,8 @@ class Backend(Protocol):
     """One backend on one device. A worker process makes one."""
 
     version: str
+    bytes_of: Callable[[Any], Any] | None
+    """Makes an object with the buffer protocol of a native value; None: native values have one."""
 
     def limit_runs(self, milliseconds: int) -> None:
         """End runs that take longer, where the backend can."""

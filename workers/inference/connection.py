@@ -98,6 +98,21 @@ class Connection:
             if sent:
                 views[first] = views[first][sent:]
 
+    @property
+    def buffer(self) -> bytearray:
+        """Where replies are received, from the beginning on, for who receives into it instead: never resized or replaced."""
+        return self._buffer
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was received that no reply has taken yet."""
+        return self._start < self._end
+
+    def received(self, count: int) -> None:
+        """So many bytes lie at the beginning of the buffer; 0: the server closed the connection."""
+        self._start = self._end = 0
+        self._take(count)
+
     def wait(self) -> None:
         """Wait until a reply begins to arrive: polling first, if this connection polls and a core is idle."""
         if self._start < self._end or not self._poll_ns:

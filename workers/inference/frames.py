@@ -111,6 +111,9 @@ class Run(NamedTuple):
     keys: list[str]
     args: list[str]
     database: int
+    start: int = 0
+    """Where in the frame the item begins."""
+    stop: int = 0
 
 
 Item = LoadModel | LoadScript | Unload | Quit | Run
@@ -142,6 +145,7 @@ def read_items(frame: memoryview, count: int, elements: Sequence[Buffer], segmen
         at = _UNIT.size
         for _ in range(count):
             kind, style, a, b, c, version, d, e, text_length, f = _ITEM.unpack_from(frame, at)
+            start = at
             at += _ITEM.size
             text = str(frame[at : at + text_length], "utf-8", "surrogateescape") if text_length else ""
             at += _pad8(text_length)
@@ -151,7 +155,7 @@ def read_items(frame: memoryview, count: int, elements: Sequence[Buffer], segmen
                 inputs, at = _read_tensors(frame, at, a, elements, segment)
                 keys, at = _read_strings(frame, at, d)
                 args, at = _read_strings(frame, at, c)
-                items.append(Run(version, style, text, wanted, inputs, e, keys, args, f))
+                items.append(Run(version, style, text, wanted, inputs, e, keys, args, f, start, at))
             elif kind == LOAD_MODEL:
                 names, at = _read_strings(frame, at, a + b)
                 items.append(LoadModel(version, elements[d], names[:a], names[a:], e, f))

@@ -55,6 +55,7 @@ class LiteRtModel:
         self._interpreter = interpreter
         # The interpreter keeps tensors, and variables, from one run to the next.
         self.stateful = True
+        self.forward = None
         self._inputs = interpreter.get_input_details()
         self._outputs = interpreter.get_output_details()
         # None: what the interpreter has allocated is not known, because a resize failed.

@@ -7,6 +7,7 @@ versions and a shared segment of its own; equal blobs that several sessions load
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import logging
@@ -17,6 +18,7 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from . import quick
 from .backend import Backend, BackendError, Model, Script
 from .connection import Connection, Credentials, ServerError, wait_for_any
 from .frames import (
@@ -34,7 +36,7 @@ from .frames import (
     read_items,
     read_unit,
 )
-from .repeats import LONGEST, Template, version_of
+from .repeats import LONGEST, Reusable, Template, version_of
 from .segment import Segment, shares_memory
 
 PROTOCOL = 1
@@ -158,6 +160,7 @@ class Session:
         self._backend = backend
         self._models = models
         self._loaded: dict[int, Model] = {}
+        self._quick: quick.Quick | None = None
         self._templates: dict[bytes, Template] = {}
         self._scripts: dict[int, Script] = {}
         self._database = ScriptDatabase(address, options, models)
@@ -176,13 +179,19 @@ class Session:
         encoded = b"%d" % worker_id
         self._next = b"$10\r\nAI._WORKER\r\n$4\r\nNEXT\r\n$%d\r\n%b\r\n" % (len(encoded), encoded)
         self._next_alone = b"*4\r\n" + self._next
+        library = quick.load()
+        if library is not None:
+            self._quick = quick.Quick(library, self.connection, self._next_alone, options.poll, self._backend.bytes_of)
         self.connection.send_parts((b"*3\r\n", self._next))
         options.joined()
 
     def serve(self) -> None:
         """Work on units until the connection ends (ConnectionError) or the module says quit (Finished)."""
         while True:
-            self.connection.wait()
+            if self._quick is None or self.connection.pending:
+                self.connection.wait()
+            else:
+                self._quick.serve()
             self.step()
 
     def step(self) -> None:
@@ -220,24 +229,47 @@ class Session:
             results.failed(_microseconds(started), str(error) or repr(error))
         return results.finish(), results.elements
 
-    def _remember(self, unit: bytearray, items: list[Item]) -> None:
-        """Make a template of a unit with one small RUN, for the units like it to come."""
-        run = items[0]
-        if len(items) != 1 or not isinstance(run, Run) or run.wanted != b"\1" or len(unit) > LONGEST:
+    def _remember(self, unit: bytearray, items: list[Item], outputs: Sequence[Sequence[Any] | None]) -> None:
+        """Learn from the runs of a unit, for the runs like them to come."""
+        for item, produced in zip(items, outputs, strict=True):
+            if not isinstance(item, Run) or produced is None or 0 in item.wanted:
+                continue
+            if self._quick is not None and item.style == STYLE_MODEL:
+                self._remember_quickly(self._quick, unit, item)
+            elif len(items) == 1 and len(item.wanted) == 1 and len(unit) <= LONGEST:
+                arrays = self._arrays(unit, item)
+                if arrays is not None:
+                    call = functools.partial(self._call, item)
+                    self._templates[version_of(unit)] = Template(unit, item, arrays, call)
+
+    def _remember_quickly(self, quickly: quick.Quick, unit: bytearray, run: Run) -> None:
+        model = self._loaded[run.version]
+        arrays = None if model.stateful else self._arrays(unit, run)
+        if arrays is None:
             return
+        outputs = len(run.wanted)
+        if model.forward is not None and outputs == 1:
+            quickly.remember(unit, run, arrays, model.forward, single=True)
+        else:
+            quickly.remember(unit, run, arrays, lambda *inputs: model.run([*inputs], outputs), single=False)
+
+    def _arrays(self, unit: bytearray, run: Run) -> list[Reusable] | None:
+        """Arrays to copy a run's inputs into; None when they are not all inside the unit's frame, or of no such type."""
         arrays = []
         for value in run.inputs:
             # A view of the frame itself ends before the frame does; what lies elsewhere is no part of it.
             if isinstance(value, Reference) or not isinstance(value.blob, memoryview) or value.blob.obj is not unit:
-                return
+                return None
             array = self._backend.reusable(value.code, value.dims)
             if array is None:
-                return
+                return None
             arrays.append(array)
-        self._templates[version_of(unit)] = Template(unit, run, arrays, lambda inputs: self._call(run, inputs))
+        return arrays
 
     def close(self) -> None:
         """Close both connections."""
+        if self._quick is not None:
+            self._quick.close()
         self.connection.close()
         self._database.close()
 
@@ -262,6 +294,8 @@ class Session:
                         sent = [wire(value) for value, wanted in zip(produced, item.wanted, strict=True) if wanted]
                         results.run(_microseconds(started), sent)
                 elif isinstance(item, Unload):
+                    if self._quick is not None:
+                        self._quick.forget(item.version)
                     self._templates.pop(item.version.to_bytes(8, "little"), None)
                     self._loaded.pop(item.version, None)
                     self._scripts.pop(item.version, None)
@@ -277,8 +311,7 @@ class Session:
                     failed.add(item.version)
                 results.failed(_microseconds(started), str(error) or repr(error))
             outputs.append(produced)
-        if outputs and outputs[0] is not None:
-            self._remember(elements[0], items)
+        self._remember(elements[0], items, outputs)
         return results.finish(), results.elements
 
     def _load(self, item: LoadModel | LoadScript, results: ResultFrame, started: int) -> None:

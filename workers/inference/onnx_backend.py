@@ -112,6 +112,7 @@ class OnnxModel:
     """A session."""
 
     stateful = False
+    forward = None
 
     def __init__(self, session: onnxruntime.InferenceSession, overdue: _Overdue) -> None:
         self._session = session

@@ -141,6 +141,7 @@ class TensorFlowModel:
     """A session's callable."""
 
     stateful = False
+    forward = None
 
     def __init__(self, run: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._run = run

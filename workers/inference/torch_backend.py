@@ -65,6 +65,7 @@ class TorchBackend:
         self.version = str(torch.__version__)
         self._device = device
         self._on_cpu = device.type == "cpu"
+        self.bytes_of: Callable[[Any], Any] = torch.Tensor.numpy
         self._inference = torch.inference_mode()
         self._inference.__enter__()
 
@@ -133,6 +134,7 @@ class TorchModel:
         self.stateful = loaded.stateful
         self._inputs = len(loaded.input_names)
         self._forward: Callable[..., Any] = loaded.forward
+        self.forward: Callable[..., Any] | None = None
 
     def run(self, inputs: list[Any], outputs: int) -> Sequence[torch.Tensor]:
         """Run the model's forward function."""
@@ -140,5 +142,6 @@ class TorchModel:
             raise BackendError(WRONG_INPUTS)
         result = self._forward(*inputs)
         if outputs == 1 and isinstance(result, torch.Tensor):
+            self.forward = self._forward
             return (result,)
         return torch_scripts.tensors_of(result, outputs, "forward")
