@@ -9,10 +9,13 @@ from typing import Any
 
 import taskensemble.experiment
 from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.plan import check_entities
+from taskensemble.preview import check_arguments
 from taskensemble.smartsim.database.orchestrator import Orchestrator
 from taskensemble.smartsim.entity.ensemble import Ensemble as SmartSimEnsemble
 from taskensemble.smartsim.entity.entity import TelemetryConfiguration
 from taskensemble.smartsim.entity.model import Model as SmartSimModel
+from taskensemble.smartsim.preview import free_name, render
 from taskensemble.smartsim.records import write_records
 from taskensemble.smartsim.status import SmartSimStatus
 
@@ -44,11 +47,50 @@ class Experiment(taskensemble.experiment.Experiment):
         for entity in entities:
             if isinstance(entity, Entity):
                 entity.place(os.path.join(self.exp_path, entity.name))
-        super().generate(*entities, tag=tag, overwrite=overwrite, verbose=verbose)
+        Path(self.exp_path).mkdir(parents=True, exist_ok=True)
+        if entities:
+            super().generate(*entities, tag=tag, overwrite=overwrite, verbose=verbose)
         for entity in entities:
             if isinstance(entity, Database):
                 Path(entity.path).mkdir(parents=True, exist_ok=True)
         write_records(self.exp_path, entities, tag, datetime.now())
+
+    def preview(
+        self,
+        *entities: Entity,
+        verbosity_level: str = "info",
+        output_format: str = "plain_text",
+        output_filename: str | None = None,
+    ) -> str:
+        """What a start of these entities would run; see `taskensemble.Experiment.preview`. A file that is there is kept.
+
+        Raises:
+            PreviewFormatError, InputError: as there.
+        """
+        level, text_format = (str(getattr(each, "value", each)) for each in (verbosity_level, output_format))
+        check_arguments(level, text_format)
+        if text_format != "plain_text":
+            return super().preview(
+                *entities, verbosity_level=level, output_format=text_format, output_filename=output_filename
+            )
+        active = self._databases.active()
+        # What cannot be started cannot be previewed either.
+        self._plan(
+            [entity for entity in check_entities(entities) if not isinstance(entity, Database)],
+            "preview",
+            databases=[*active, *(entity.db_identifier for entity in entities if isinstance(entity, Database))],
+        )
+        text = render(self, entities, active, level)
+        if output_filename is None:
+            print(text)
+        else:
+            free_name(output_filename).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @property
+    def _launcher(self) -> str:
+        """The launcher, under the name that scripts of SmartSim's know."""
+        return self.launcher
 
     def get_status(self, *entities: Entity) -> list[SmartSimStatus]:  # type: ignore[override]
         """One status for each model, then each member of the ensembles, then each database."""

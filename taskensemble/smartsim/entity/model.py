@@ -8,6 +8,7 @@ from typing import Any
 
 import taskensemble.entity
 from taskensemble.entity.colocated import ColocatedDatabase, pinned_cpus
+from taskensemble.entity.parameters import scalar_text
 
 
 class Model(taskensemble.entity.Model):
@@ -30,6 +31,15 @@ class Model(taskensemble.entity.Model):
     def _create_pinning_string(pin_ids: Any, cpus: int) -> str | None:
         """The CPUs of a colocated database as text: what drivers read from `colocated_db_settings`."""
         return ColocatedDatabase("tcp", cpus=cpus, pinning=pinned_cpus(pin_ids)).pinning_text
+
+
+def _parse_model_parameters(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as text, each a single value.
+
+    Raises:
+        InputTypeError: a value is neither text nor a number.
+    """
+    return {name: scalar_text(name, value) for name, value in params.items()}
 
 
 __all__ = ["Model"]
