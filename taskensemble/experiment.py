@@ -61,6 +61,8 @@ class Experiment:
         interface: network interface, or its address, that the embedded control plane listens on besides 127.0.0.1, for workers
             on other nodes
         export_env: names of the driver's environment variables that every member gets
+        wait_for_worker: seconds that members wait while no registered worker could ever run them; then they have failed. 0: for
+            ever. Members of a batch job wait for it as long as its scheduler lets them
 
     Raises:
         InputTypeError: a name or path of a wrong type
@@ -80,6 +82,7 @@ class Experiment:
         slots: int | None = None,
         interface: str = "127.0.0.1",
         export_env: Iterable[str] = (),
+        wait_for_worker: float = 3600.0,
     ) -> None:
         from taskensemble.entity.entity import check_name
 
@@ -90,6 +93,7 @@ class Experiment:
         self._broker, self._store_url = broker, store
         self._slots = _slots(slots)
         self._interface = interface
+        self._wait_for_worker = _seconds(wait_for_worker)
         self._export_env = tuple([export_env] if isinstance(export_env, str) else export_env)
         self._control: ControlPlane | None = None
         self._history = History()
@@ -461,6 +465,7 @@ class Experiment:
             driver=f"{socket.gethostname()}:{os.getpid()}",
             versions=versions(),
             parent=parent,
+            wait_for_worker=self._wait_for_worker,
         )
 
     def _launch(self, planned: Plan, databases: Sequence[Database]) -> RunHandle:
@@ -528,6 +533,8 @@ class Experiment:
     def stop(self, *entities: Entity) -> None:
         """Stop entities: of models and ensembles what waits is cancelled and what runs is ended; a second time is fine.
 
+        A member of an ensemble is stopped alone: it is CANCELLED, and the others go on.
+
         Raises:
             InputTypeError: something that is no entity
             RunNotFoundError: one was never started
@@ -540,14 +547,17 @@ class Experiment:
         for entity in checked:
             if isinstance(entity, Database):
                 self._databases.check_started(entity)
-            elif self._history.latest(entity.name).entity is None:
-                raise UnsupportedError(f"{entity.name!r} runs as a member of an ensemble: stop the ensemble.")
+            else:
+                self._history.latest(entity.name)
         for entity in checked:
             if isinstance(entity, Database):
                 self._databases.stop(entity)
                 continue
             place = self._history.latest(entity.name)
-            place.handle.stop(entity=place.entity)
+            if place.entity is None:
+                place.handle.stop_members([place.first])
+            else:
+                place.handle.stop(entity=place.entity)
 
     def stop_all(self) -> None:
         """Stop every run and every database that this experiment started.
@@ -937,6 +947,16 @@ def _launcher(launcher: str) -> str:
 
         return detect_launcher()
     return chosen
+
+
+def _seconds(wait: float) -> float:
+    if isinstance(wait, bool) or not isinstance(wait, int | float):
+        raise InputTypeError(
+            f"wait_for_worker={wait!r} is a {type(wait).__name__}; give seconds, or 0 to wait for ever."
+        )
+    if not 0 <= wait < float("inf"):
+        raise InputError(f"wait_for_worker={wait}; give seconds, 0 or more; 0 waits for ever.")
+    return float(wait)
 
 
 def _slots(slots: int | None) -> int | None:

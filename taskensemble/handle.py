@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ class RunHandle:
             if entity is None:
                 messages.delete_queues(self._control.broker_url, self.record)
         if timeout is None:
-            timeout = 30.0 + max((template.policy.grace for template in self.record.templates), default=0.0)
+            timeout = self._patience()
         deadline = time.monotonic() + timeout
         while not self._over(entity):
             if time.monotonic() > deadline:
@@ -141,6 +141,37 @@ class RunHandle:
             self._control.check()
             time.sleep(0.05)
         return self.status()
+
+    def stop_members(
+        self, members: Iterable[int | str], timeout: float | None = None, *, reason: str = "stopped by the driver"
+    ) -> None:
+        """Stop single members: they are CANCELLED, whether they wait or run, and the others go on. A run that misses some of its
+        members in this way ends CANCELLED, and `resume` runs them. Returns when nothing of them is alive.
+
+        Parameters:
+            members: their names or indexes
+            timeout: seconds to wait for the end; None: the longest grace period of the run's members and 30 more
+            reason: what the members' records say
+
+        Raises:
+            RunNotFoundError: the run has no such member
+            TimeoutError: one is still alive; the message names it
+        """
+        store = self._control.store
+        found = {record.index: record.name for record, _ in find_members(self, [str(member) for member in members])}
+        store.stop_members(self.record, list(found), reason)
+        limit = self._patience() if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        while alive := [each.index for each in store.attempts(self.run_id, list(found)) if not each.state.final]:
+            if time.monotonic() > deadline:
+                named = ", ".join(found[index] for index in alive[:5])
+                raise TimeoutError(f"{named} has not ended within {limit:g} s after the stop.")
+            self._control.check()
+            time.sleep(0.05)
+
+    def waits(self) -> dict[int, str]:
+        """What entities of the run wait for, by their index, where nothing of them runs or some of their members never could."""
+        return self._control.store.waits(self.run_id)
 
     def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:
         """Every member with what is known of it, in order; of one entity, if its index is given."""
@@ -172,6 +203,10 @@ class RunHandle:
         from taskensemble.generation import member_folder
 
         return member_folder(self.record.entities[member.entity], member)
+
+    def _patience(self) -> float:
+        """Seconds in which whatever was told to end has ended."""
+        return 30.0 + max((template.policy.grace for template in self.record.templates), default=0.0)
 
     def _over(self, entity: int | None) -> bool:
         if entity is None:
@@ -319,10 +354,23 @@ def find_member(handle: RunHandle, name: str) -> tuple[MemberRecord, AttemptReco
     Raises:
         RunNotFoundError: the run has no such member
     """
+    return find_members(handle, [name])[0]
+
+
+def find_members(handle: RunHandle, names: Sequence[str]) -> list[tuple[MemberRecord, AttemptRecord]]:
+    """The members of these names, or at these indexes.
+
+    Raises:
+        RunNotFoundError: the run has no such member
+    """
     members = handle.members()
+    known_as: dict[str, tuple[MemberRecord, AttemptRecord]] = {}
     for member, attempt in members:
-        if member.name == name or str(member.index) == name:
-            return member, attempt
+        known_as.setdefault(member.name, (member, attempt))
+        known_as.setdefault(str(member.index), (member, attempt))
+    name = next((name for name in names if name not in known_as), None)
+    if name is None:
+        return [known_as[name] for name in names]
     known = ", ".join(member.name for member, _ in members[:5])
     raise RunNotFoundError(
         f"The run {handle.run_id} has no member {name!r}; it has {known}{', …' if len(members) > 5 else ''}."

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 
 WEEK = 7 * 86400.0
+HOUR = 3600.0
 """Seconds that a record is kept after its run ended."""
 
 
@@ -164,6 +165,7 @@ def plan(
     versions: Mapping[str, str] | None = None,
     keep: float = WEEK,
     parent: str | None = None,
+    wait_for_worker: float = HOUR,
 ) -> Plan:
     """Make the records of one start.
 
@@ -181,7 +183,7 @@ def plan(
         completed: names of entities that completed in an earlier start, for `depends_on`.
         together: all members of each entity run at the same time.
         tag, allow_unknown_tags: instead of those that files were attached with.
-        driver, versions, keep, parent: of the run's record.
+        driver, versions, keep, parent, wait_for_worker: of the run's record.
 
     Raises:
         InputError: an entity without run settings, a dependency that is not started, or a circle of them.
@@ -242,6 +244,7 @@ def plan(
         versions=dict(versions or {}),
         parent=parent,
         keep=keep,
+        wait_for_worker=wait_for_worker,
     )
     return Plan(run, PlannedMembers(planned), maker.stored, batches, maker.secrets)
 

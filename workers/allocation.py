@@ -21,6 +21,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,6 +103,12 @@ class AllocationSlots:
     def gpus(self) -> tuple[str, ...]:
         """Names of the GPUs that members can hold."""
         return tuple(f"{node.node.name}:{gpu}" for node in self._open() for gpu in node.gpus)
+
+    @property
+    def kinds(self) -> tuple[tuple[int, int, int], ...]:
+        """How many nodes with how many CPUs and GPUs members can hold."""
+        counted = Counter((node.node.cpus, node.node.gpus) for node in self._open())
+        return tuple((count, cpus, gpus) for (cpus, gpus), count in counted.items())
 
     @property
     def free(self) -> int:

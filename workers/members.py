@@ -11,7 +11,6 @@ import itertools
 import json
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -61,6 +60,8 @@ _SHORT = 1.0
 _AHEAD = 64
 _ASSETS_LAST = 5.0
 """Seconds for which the assets of a run are believed to be where they were seen."""
+_NEXT_GANG = 3.0
+"""Seconds until a worker looks again at members that run together while others take slots first."""
 _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 
@@ -138,6 +139,8 @@ class Members:
         self._hungry = ""
         """A queue whose members have long found no room because smaller ones took it: nothing else is fetched until they do."""
         self._refused: set[str] = set()
+        self._later: dict[str, float] = {}
+        """Queues of members that run together, and until when others take slots first (monotonic)."""
 
     # What the event loop calls
 
@@ -240,9 +243,12 @@ class Members:
         for name, queue in self.queues.items():
             if self._hungry and name != self._hungry:
                 continue
+            if self._later and self._later.get(name, 0.0) > time.monotonic():
+                continue
             free = self.node.fits(queue.resources)
             ahead = 0
-            lasts = self._durations.get(name)
+            # Members that run together are left for whoever has a slot now.
+            lasts = None if queue.together else self._durations.get(name)
             if lasts is not None and lasts < _SHORT:
                 slots = max(1, len(self.node.cpus) // max(1, queue.resources.cpus))
                 ahead = min(_AHEAD, int(slots * 0.25 / max(lasts, 0.001)))
@@ -331,7 +337,6 @@ class Members:
             return
         if claim.answer == "armed" and not attempt.go:
             attempt.armed = True
-            attempt.disarm_at = time.monotonic() + random.uniform(5, 15)
         else:
             self._begin(attempt)
 
@@ -343,6 +348,10 @@ class Members:
             self._refused.add(attempt.queue)
             request.reject(requeue=True)
             self.on_queues()
+        elif answer == "wait":
+            # The next order tells that another entity takes slots; a look without one is for an order that was missed.
+            self._later[attempt.queue] = time.monotonic() + _NEXT_GANG
+            request.reject(requeue=True)
         elif answer == "cancelled":
             request._announce_revoked("cancelled", False, None, False)
         else:
@@ -505,7 +514,7 @@ class Members:
             if report.returncode == -signal.SIGKILL:
                 cancel_steps(allocation.job_id, attempt.token, os.environ)
             if not attempt.cancelled and not attempt.lost and job_is_ending(allocation.job_id, os.environ):
-                attempt.lost = f"its job {allocation.job_id} ended"
+                attempt.job_ended = f"its job {allocation.job_id} ended"
         self._asked.append((attempt, report))
         self.wake()
 
@@ -571,7 +580,7 @@ class Members:
         message = messages.member_message(
             run, attempt.index, attempt.entity, member.template, name=member.name, attempt=number
         )
-        self._publish(messages.member_queue(run.run_id, attempt.template), json.dumps(message))
+        self._publish(attempt.queue, json.dumps(message))
 
     def _publish(self, queue: str, text: str) -> None:
         if self._same_server:
@@ -586,13 +595,22 @@ class Members:
         if kind == "queues":
             self.read_queues()
         elif kind == "cancel":
-            self._on_cancel(str(order["run"]), order.get("entity"), str(order.get("reason") or "stopped"))
+            self._on_cancel(
+                str(order["run"]), order.get("entity"), order.get("index"), str(order.get("reason") or "stopped")
+            )
         elif kind == "go":
             for attempt in list(self._attempts.values()):
                 if attempt.run_id == order["run"] and attempt.entity == order["entity"]:
                     attempt.go = True  # the order may overtake the answer to the claim
                     if attempt.armed:
                         self._begin(attempt)
+        elif kind == "disarm":
+            for attempt in list(self._attempts.values()):
+                if attempt.armed and (attempt.run_id, attempt.entity) == (order["run"], order["entity"]):
+                    self._disarm(attempt)
+        elif kind == "gangs":
+            self._later.clear()
+            self.on_room()
 
     def _on_open(self) -> None:
         """Orders may have been missed: ask for all that they say."""
@@ -630,9 +648,10 @@ class Members:
             self.on_queues()
             self._preparing.submit(self._shared.stop, {queue.run for queue in fitting.values()})
 
-    def _on_cancel(self, run_id: str, entity: int | None, reason: str) -> None:
+    def _on_cancel(self, run_id: str, entity: int | None, index: int | None, reason: str) -> None:
         for attempt in list(self._attempts.values()):
-            if attempt.run_id == run_id and (entity is None or attempt.entity == entity):
+            named = attempt.run_id == run_id and entity in (None, attempt.entity) and index in (None, attempt.index)
+            if named:
                 self._end(attempt, cancelled=reason)
 
     def _end(self, attempt: Attempt, *, cancelled: str = "", lost: str = "", grace: float = -1.0) -> None:
@@ -651,8 +670,6 @@ class Members:
         for attempt in self._attempts.values():
             if attempt.number:
                 by_run.setdefault((attempt.run_id, self._node_of(attempt)), []).append(attempt)
-            if attempt.armed and now >= attempt.disarm_at:
-                self._disarm(attempt)
         for (run_id, node), attempts in by_run.items():
             arguments: list[Any] = [self.worker.name, node]
             for attempt in attempts:
@@ -676,7 +693,7 @@ class Members:
                 self._begin(attempt)
 
     def _disarm(self, attempt: Attempt) -> None:
-        """Gives the slot back for a while: others may need it before all of the entity's members can run together."""
+        """Gives the slot back: others may have it, for not all of the entity's members can run together now."""
 
         def answered(answer: Any) -> None:
             if answer == 1 and attempt.id in self._attempts and attempt.armed:
@@ -690,7 +707,13 @@ class Members:
         self._look_for_hunger()
         self._beat += 1
         record = self.worker.model_copy(
-            update={"free": self.node.free, "running": len(self._attempts), "beat": self._beat, "seen": time.time()}
+            update={
+                "free": self.node.free,
+                "running": len(self._attempts),
+                "nodes": self.node.kinds,
+                "beat": self._beat,
+                "seen": time.time(),
+            }
         )
         self.link.command("HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True))
 

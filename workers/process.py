@@ -51,13 +51,14 @@ class Attempt:
     """It holds its slot and waits for the others of its entity."""
     go: bool = False
     """They are all there."""
-    disarm_at: float = 0.0
     accepted: bool = False
     spawned: bool = False
     cancelled: str = ""
     """Why it is to end, once it is to end."""
     lost: str = ""
     """Why it is no longer this worker's, or goes back to the queue."""
+    job_ended: str = ""
+    """Why its end is not its own: the scheduler's job ended under it."""
     begun: float = 0.0
     """Monotonic time of the claim."""
     databases: dict[str, DatabaseAddressRecord] = field(default_factory=dict)
@@ -233,18 +234,19 @@ def database_environment(
 
 
 def outcome_of(attempt: Attempt, report: Ended | NotStarted, folder: str) -> Outcome:
-    """What an attempt's end means: completed, failed (with or without a retry), cancelled, or lost."""
+    """What an attempt's end means: completed, failed (with or without a retry), cancelled, or lost. What ended by itself before
+    it could be told to has ended so."""
     assert attempt.member is not None
     if isinstance(report, NotStarted):
         if report.stage is Stage.REFUSED:
             return Outcome("l", None, "the worker's guard refused it: its lease was overdue")
         return _failed(attempt, None, _not_started(attempt, report), 0.0)
     code = report.returncode
-    if attempt.lost:
-        return Outcome("l", code, attempt.lost, report.ran)
+    if attempt.job_ended or (attempt.lost and report.why is not Why.ITSELF):
+        return Outcome("l", code, attempt.job_ended or attempt.lost, report.ran)
     if report.why is Why.SILENCE:
         return Outcome("l", code, "its worker could not renew its lease", report.ran)
-    if attempt.cancelled:
+    if attempt.cancelled and report.why is not Why.ITSELF:
         return Outcome("x", code, attempt.cancelled, report.ran)
     policy = attempt.template.policy
     if report.why is Why.WALLTIME:

@@ -4,6 +4,8 @@
   * a worker of this machine whose process is gone: its attempts are lost at once
   * retries that are due; members that are queued in the record but whose message is in no queue
   * an entity that has nothing left but was not closed; a run whose setup has died
+  * members that no registered worker could ever run, after the time that their run allows; it is written to the log before
+  * entities that run together: one that gets no further gives its slots back, and another one has its turn
   * runs that have ended: their queues
 After a connection to the store has failed, or the store was restarted, all observations begin anew.
 """
@@ -22,7 +24,7 @@ import redis
 
 from taskensemble.engine import messages
 from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
-from taskensemble.engine.store import REAPER_LOCK, Held, Store
+from taskensemble.engine.store import REAPER_LOCK, Held, Store, lacks_of
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
 from workers import ends, process
 from workers.completion import retire
@@ -31,6 +33,10 @@ logger = logging.getLogger("taskensemble.worker")
 
 _MISSING_FOR = 15.0
 """Most seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
+_GANG_PATIENCE = 30.0
+"""Seconds for which an entity whose members run together may hold slots without getting another."""
+_GANG_PAUSE = 15.0
+"""Seconds for which it takes none afterwards."""
 _BURIAL = 45.0
 """Seconds that the guard of a dead worker has to end the members and to say so; then the reaper does it."""
 
@@ -55,6 +61,10 @@ class Reaper(threading.Thread):
         self._over = threading.Event()
         self._seen: dict[tuple[str, str], tuple[str, float]] = {}
         self._server = ""
+        self._workers: list[WorkerRecord] = []
+        """Those registered at this look."""
+        self._told: dict[tuple[str, int], str] = {}
+        """What was said of entities that wait in vain."""
 
     def stop(self) -> None:
         """Gives the duty up."""
@@ -80,6 +90,8 @@ class Reaper(threading.Thread):
             self._server = server
             self._seen.clear()
         self._bury_workers()
+        self._workers = self._store.workers()
+        self._look_at_gangs()
         for run_id in self._store.active_runs():
             try:
                 self._look_at(run_id)
@@ -93,6 +105,8 @@ class Reaper(threading.Thread):
         status = self._store.status(run_id)
         if status.state.final:
             retire(self._store, self._publisher, run_id)
+            self._seen = {key: seen for key, seen in self._seen.items() if key[0] != run_id}
+            self._told = {key: told for key, told in self._told.items() if key[0] != run_id}
             return
         if status.state is State.NEW:
             self._look_at_setup(run)
@@ -107,6 +121,7 @@ class Reaper(threading.Thread):
                     self._publisher.publish([messages.completion_message(run, entity.index)])
                     self._forget(run_id, f"close:{entity.index}")
             elif state in (State.QUEUED, State.RUNNING) and counters.queued:
+                self._look_for_workers(run, entity)
                 self._look_at_queued(
                     run, entity, f"{counters.queued}:{counters.running}:{counters.completed}:{counters.failed}"
                 )
@@ -121,7 +136,7 @@ class Reaper(threading.Thread):
             self._forget(run.run_id, "setup")
 
     def _look_at_leases(self, run: RunRecord) -> None:
-        lost = {}
+        lost: dict[int, str] = {}
         leases = self._store.leases(run.run_id)
         for known, what in list(self._seen):
             if known == run.run_id and what.startswith("lease:") and int(what.partition(":")[2]) not in leases:
@@ -156,6 +171,49 @@ class Reaper(threading.Thread):
             logger.warning("%d members of %s are published again: their messages are gone", len(missing), run.run_id)
             self._store.add_queues(messages.run_queues(run))
             self._publish(run, missing)
+
+    def _look_for_workers(self, run: RunRecord, entity: EntityRecord) -> None:
+        """Says once, and in the end gives up, what no registered worker could ever run."""
+        templates = self._store.templates_of(run.run_id, entity.index)
+        missing = {number: lacks_of(run, entity, [number], self._workers) for number in templates}
+        lacking = next((text for text in missing.values() if text), "")
+        key = (run.run_id, entity.index)
+        if self._told.get(key, "") != lacking:
+            self._told[key] = lacking
+            if lacking:
+                logger.warning("%s of %s waits for %s", entity.name, run.run_id, lacking)
+        stands = self._stands(run.run_id, f"workers:{entity.index}", str(bool(lacking)))
+        if not lacking or not run.wait_for_worker or stands < run.wait_for_worker:
+            return
+        self._forget(run.run_id, f"workers:{entity.index}")
+        heads = self._store.member_heads(run.run_id, entity.first, entity.first + entity.size)
+        # A batch job brings its own workers, and may wait in its scheduler's queue for days.
+        indexes = [
+            index for index, template, _ in heads if missing[template] and not run.templates[template].batch_queue
+        ]
+        reason = f"no worker could run it for {run.wait_for_worker:g} s: it waited for {lacking}"
+        if indexes and self._store.give_up(run, entity, indexes, reason):
+            self._publisher.publish([messages.completion_message(run, entity.index)])
+
+    def _look_at_gangs(self) -> None:
+        """The entity whose turn it is gets slots one by one; when it gets no further, it makes room."""
+        gangs = self._store.gangs()
+        active = set(self._store.active_runs()) if gangs else set()
+        for run_id, index in gangs:
+            if run_id not in active:
+                self._store.leave_gangs(run_id, index)
+        if not gangs or gangs[0][0] not in active:
+            return
+        run_id, index = gangs[0]
+        with suppress(RunNotFoundError, RecordSchemaError):
+            run = self._store.run(run_id)
+            armed = self._store.armed(run_id, index)
+            templates = self._store.templates_of(run_id, index)
+            if lacks_of(run, run.entities[index], templates, self._workers):
+                self._store.yield_gang(run_id, index, 5.0)
+            elif armed and self._stands(run_id, f"armed:{index}", str(armed)) > _GANG_PATIENCE:
+                self._forget(run_id, f"armed:{index}")
+                self._store.yield_gang(run_id, index, _GANG_PAUSE)
 
     def _bury_workers(self) -> None:
         """Workers of this machine whose process is gone lose their attempts; others are forgotten after a lease."""
@@ -206,7 +264,8 @@ def publish_again(store: Store, publisher: messages.Publisher, run: RunRecord, i
             message = messages.member_message(
                 run, number, entity.index, template, name=name, attempt=attempts[index] + 1
             )
-            publisher.publish_raw(messages.member_queue(run.run_id, run.templates[template]), [json.dumps(message)])
+            queue = messages.member_queue(run.run_id, run.templates[template], together=entity.together)
+            publisher.publish_raw(queue, [json.dumps(message)])
 
 
 def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list[Held], reason: str) -> None:

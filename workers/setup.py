@@ -123,7 +123,7 @@ def publish_members(store: Store, publisher: messages.Publisher, run: RunRecord,
         for index, template, name in store.member_heads(
             run.run_id, first, min(first + 2000, record.first + record.size)
         ):
-            batches.setdefault(maker.queue(template), []).append(maker.text(index, entity, template, name=name))
+            batches.setdefault(maker.queue(entity, template), []).append(maker.text(index, entity, template, name=name))
         for queue, texts in batches.items():
             publisher.publish_raw(queue, texts)
 

@@ -44,6 +44,11 @@ class Node:
         self._memory_free = self.memory_mb
 
     @property
+    def kinds(self) -> tuple[tuple[int, int, int], ...]:
+        """Nothing: a worker's slots and GPUs say what its one node has."""
+        return ()
+
+    @property
     def free(self) -> int:
         """CPUs that no member holds."""
         return 0 if self._whole else len(self._free)

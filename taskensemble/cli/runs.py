@@ -14,10 +14,11 @@ from taskensemble.cli.output import JSON_OPTION, clock, complain, print_json, ta
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.engine.records import RunStatus, State
 from taskensemble.errors import RunNotFoundError
-from taskensemble.handle import RunHandle, cause, find_member
+from taskensemble.handle import RunHandle, cause, find_member, find_members
 from taskensemble.launch.control import ControlPlane
 from taskensemble.progress import duration, progress
 
+MEMBER_OPTION = typer.Option([], "--member", help="Stop this member alone, by name or index; may be repeated.")
 RUN_ARGUMENT = typer.Argument(help="The run's id, the beginning of it, or `last`.")
 
 
@@ -86,6 +87,7 @@ def stop(
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
     store: str | None = STORE_OPTION,
+    member: list[str] = MEMBER_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Stop a run: what waits is cancelled, what runs gets SIGTERM and, after the grace period, SIGKILL."""
@@ -93,6 +95,14 @@ def stop(
         handle = pick(control, run)
         before = handle.status()
         over = before.state.final
+        if member and not over:
+            handle.stop_members(member, reason="stopped from the command line")
+            if as_json:
+                print_json(handle.status())
+            else:
+                for record, attempt in find_members(handle, member):
+                    typer.echo(f"{record.name} is {str(attempt.state).lower()}.")
+            return
         after = before if over else handle.stop(reason="stopped from the command line")
         if as_json:
             print_json(after)
@@ -213,9 +223,16 @@ def _show_runs(control: ControlPlane, as_json: bool) -> None:
 def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: bool) -> None:
     found = handle.members()
     listed = found if everybody else [(member, attempt) for member, attempt in found if attempt.state is State.FAILED]
+    waits = {} if state.state.final else handle.waits()
     if as_json:
         entities: list[dict[str, Any]] = [
-            {"name": entity.name, "kind": entity.kind, "size": entity.size, "state": str(entity_state)}
+            {
+                "name": entity.name,
+                "kind": entity.kind,
+                "size": entity.size,
+                "state": str(entity_state),
+                "waits": waits.get(entity.index, ""),
+            }
             for entity, entity_state in handle.states()
         ]
         shown = [
@@ -234,6 +251,8 @@ def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: boo
         ("Entity", "Kind", "Members", "State"),
         ((entity.name, entity.kind, entity.size, entity_state) for entity, entity_state in handle.states()),
     )
+    for index, what in waits.items():
+        typer.echo(f"{handle.record.entities[index].name} {what}.")
     if listed:
         typer.echo()
         table(

@@ -10,6 +10,7 @@ written in a few pipelined commands. A member's message carries the run and the 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import socket
@@ -31,19 +32,23 @@ QUEUE_PREFIX = "te.run."
 _BATCH = 1000
 
 
-def member_queue(run_id: str, template: TemplateRecord) -> str:
-    """Queue of a run for the members of one resource class (and of one batch queue)."""
-    name = f"{QUEUE_PREFIX}{run_id}.{template.resources.resource_class}"
+def member_queue(run_id: str, template: TemplateRecord, *, together: bool = False) -> str:
+    """Queue of a run for the members of one resource class (and of one batch queue); those that run together have their own."""
+    name = f"{QUEUE_PREFIX}{run_id}.{template.resources.resource_class}{'.together' if together else ''}"
     return f"{name}@{template.batch_queue}" if template.batch_queue else name
 
 
 def run_queues(run: RunRecord) -> list[QueueRecord]:
     """The queues that a run's members wait in."""
     found: dict[str, QueueRecord] = {}
-    for template in run.templates:
-        name = member_queue(run.run_id, template)
+    for template, together in itertools.product(run.templates, {entity.together for entity in run.entities}):
+        name = member_queue(run.run_id, template, together=together)
         found[name] = QueueRecord(
-            name=name, run=run.run_id, resources=template.resources, batch_queue=template.batch_queue
+            name=name,
+            run=run.run_id,
+            resources=template.resources,
+            batch_queue=template.batch_queue,
+            together=together,
         )
     return list(found.values())
 
@@ -126,7 +131,7 @@ def member_message(
     run: RunRecord, index: int, entity: int, template: int, *, name: str, attempt: int = 1
 ) -> dict[str, Any]:
     """One header task of an entity's chord."""
-    queue = member_queue(run.run_id, run.templates[template])
+    queue = member_queue(run.run_id, run.templates[template], together=run.entities[entity].together)
     identifier = task_id(run.run_id, index, attempt)
     message = envelope(
         MEMBER, identifier, [run.run_id, index, entity], queue=queue, shadow=name, experiment=run.experiment
@@ -305,9 +310,10 @@ class MemberMessages:
         self._keys = signing.from_environment()
         self._parts: dict[tuple[int, int], tuple[str, list[str]]] = {}
 
-    def queue(self, template: int) -> str:
-        """Queue of the members of a template."""
-        return member_queue(self._run.run_id, self._run.templates[template])
+    def queue(self, entity: int, template: int) -> str:
+        """Queue of an entity's members of a template."""
+        together = self._run.entities[entity].together
+        return member_queue(self._run.run_id, self._run.templates[template], together=together)
 
     def text(self, index: int, entity: int, template: int, *, name: str, attempt: int = 1) -> str:
         """The message as JSON; equal to `member_message`."""

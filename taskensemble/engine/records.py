@@ -277,6 +277,8 @@ class RunRecord(Record):
     versions: dict[str, str] = {}
     keep: float = 7 * 86400.0
     """The record expires so long after the run ended."""
+    wait_for_worker: float = 3600.0
+    """Seconds that members wait while no registered worker could ever run them; then they have failed. 0: for ever."""
     parent: str | None = None
     """The run that this one resumes, or whose next round it is."""
     signature: str = ""
@@ -367,6 +369,8 @@ class WorkerRecord(Record):
     """CPUs that members can hold."""
     free: int
     gpus: tuple[str, ...] = ()
+    nodes: tuple[tuple[int, int, int], ...] = ()
+    """Of a worker of a whole allocation: how many nodes with how many CPUs and GPUs members can hold there."""
     memory_mb: int = 0
     tags: tuple[str, ...] = ()
     queue: str = ""
@@ -389,3 +393,5 @@ class QueueRecord(Record):
     run: str
     resources: ResourcesRecord
     batch_queue: str = ""
+    together: bool = False
+    """Its members are of entities that run together."""

@@ -1,7 +1,7 @@
 -- Every atomic change of a run, in one script.
 --
 -- Called as   EVALSHA <sha> 1 te:{<run>}:run <operation> <arguments…>
--- All keys of a run share the hash tag {<run>}, so a cluster keeps them on one shard; this script touches no other key.
+-- All keys of a run share the hash tag {<run>}.
 -- Every operation can be repeated after a lost answer without changing anything twice.
 --
 -- Keys of a run (P stands for `te:{<run>}:`)
@@ -13,25 +13,31 @@
 --   P state      string  one byte a member: n new, q queued, a armed (holds a slot, waits for its peers), r running,
 --                        c completed, f failed, x cancelled
 --   P attempts   hash    index -> JSON of the latest attempt: a attempt, f failures, l losses, t fencing token, w worker,
---                        n node, p pid, s started, e ended (Unix seconds), c return code, y why, u CPUs
+--                        n node, p pid, s started, e ended (Unix seconds), c return code, y why, u CPUs, x why it is stopped
 --   P lease      hash    index -> counter, for running and armed members only; their workers keep it moving
 --   P delayed    zset    index -> when a retry is due (Unix milliseconds on the store's clock)
 --   P events     stream  k kind, s state byte, i index, e entity, a attempt, c return code, r reason; the id carries the time
 --   P e<n>       hash    entity n: name, first, size, state, reason, queued, running, completed, failed, cancelled, armed,
 --                        stop (failures that stop it; 0: never), enough, together, after (how many entities it waits for),
---                        next (JSON list: who waits for it), cancel, started, ended
+--                        next (JSON list: who waits for it), templates (JSON list: of its members), cancel, rule (`stop` or
+--                        `enough`, once that has cancelled it), started, ended
 --   P asset:<h>  string  the bytes of the ML asset with this SHA-256
 --   P secrets    hash    <template>:<variable> -> value of an environment variable that no record may show
 -- Keys of all runs, written by plain commands: te:runs and te:active (zsets, run -> created), te:experiment:<name> (zset),
 --   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock),
 --   te:reserved:<allocation> (set of nodes that databases have).
--- Channel te:control: JSON orders to all workers, `{"order": "cancel", "run": …, "entity": n or null}` and the like.
+-- te:gangs, zset, `<run> <entity>` -> when it may begin (Unix milliseconds): entities whose members run together and have not all
+--   got their slots. Only the first of them takes slots, so that no two wait for each other's. Besides the run's own keys this script
+--   touches only this one; the control plane is one server.
+-- Channel te:control: JSON orders to all workers, `{"order": "cancel", "run": …, "entity": n or null, "index": n or null}`,
+--   `go` (an entity's members have all got their slots), `disarm` (they give them back), `gangs` (another one is first).
 
 local RUN = KEYS[1]
 local P = string.sub(RUN, 1, -4)
 local NAME = string.match(P, '{(.*)}')
 local COUNTER = { n = 'queued', q = 'queued', a = 'queued', r = 'running', c = 'completed', f = 'failed', x = 'cancelled' }
 local EVENTS_KEPT = 500000
+local GANGS = 'te:gangs'
 
 local call = redis.call
 local time = call('TIME')
@@ -86,6 +92,38 @@ local function order(fields)
     call('PUBLISH', 'te:control', cjson.encode(fields))
 end
 
+-- Entities that run together take slots one after another.
+local function gang(entity) return NAME .. ' ' .. string.format('%d', entity) end
+
+local function leave_gangs(entity)
+    if call('ZREM', GANGS, gang(entity)) == 1 then order({ order = 'gangs' }) end
+end
+
+-- Whether an entity is the one that takes slots now; it queues up if it is new.
+local function may_arm(entity)
+    call('ZADD', GANGS, 'NX', now_ms, gang(entity))
+    local first = call('ZRANGE', GANGS, 0, 0, 'WITHSCORES')
+    return first[1] == gang(entity) and tonumber(first[2]) <= now_ms
+end
+
+-- Once every member of an entity that can still run holds a slot, all of them run from here on.
+local function go_if_all_armed(entity)
+    local key = entity_key(entity)
+    local fields = call('HMGET', key, 'armed', 'queued', 'first', 'size')
+    local first = tonumber(fields[3])
+    if tonumber(fields[1]) == 0 or fields[1] ~= fields[2] then return false end
+    for peer = first, first + tonumber(fields[4]) - 1 do
+        if state_of(peer) == 'a' then
+            move(peer, entity, 'a', 'r')
+            event('start', 'i', peer, 'e', entity, 'a', attempt_of(peer).a)
+        end
+    end
+    call('HSET', key, 'armed', 0)
+    leave_gangs(entity)
+    order({ order = 'go', entity = tonumber(entity) })
+    return true
+end
+
 -- Ends the run once every entity has: final state, expiry of all its keys.
 local function end_run(state)
     local fields = call('HMGET', RUN, 'keep', 'reason', 'ended')
@@ -109,13 +147,13 @@ end
 
 local close_entity
 
--- Cancels what of the entity has not begun; what runs is told over the channel. `quiet`: the entity ends by its own rule
--- (enough have completed), so it does not count as cancelled.
+-- Cancels what of the entity has not begun; what runs is told over the channel.
 local function cancel_entity(entity, reason)
     local key = entity_key(entity)
-    local fields = call('HMGET', key, 'first', 'size', 'cancel', 'ended')
+    local fields = call('HMGET', key, 'first', 'size', 'cancel', 'ended', 'together')
     if fields[3] or fields[4] then return end
     call('HSET', key, 'cancel', reason)
+    if fields[5] == '1' then leave_gangs(entity) end
     local first, size = tonumber(fields[1]), tonumber(fields[2])
     local changed = 0
     for start = first, first + size - 1, 65536 do
@@ -140,7 +178,8 @@ end
 -- Closes an entity whose members have all ended. Adds to `released` the entities that may start now.
 close_entity = function(entity, released)
     local key = entity_key(entity)
-    local f = call('HMGET', key, 'ended', 'failed', 'cancelled', 'completed', 'enough', 'cancel', 'next', 'name', 'reason')
+    local f = call('HMGET', key, 'ended', 'failed', 'cancelled', 'completed', 'enough', 'cancel', 'next', 'name', 'reason',
+        'together')
     if f[1] or left(entity) > 0 then return end
     local failed, cancelled, completed, enough = tonumber(f[2]), tonumber(f[3]), tonumber(f[4]), tonumber(f[5])
     local state, reason = 'c', f[9] or ''
@@ -151,9 +190,10 @@ close_entity = function(entity, released)
         if reason == '' then reason = failed .. (failed == 1 and ' member failed' or ' members failed') end
     elseif f[6] or cancelled > 0 then
         state = 'x'
-        reason = f[6] or 'cancelled'
+        reason = f[6] or cancelled .. (cancelled == 1 and ' member was stopped' or ' members were stopped')
     end
     call('HSET', key, 'state', state, 'ended', now, 'reason', reason)
+    if f[10] == '1' then leave_gangs(entity) end
     event('entity', 's', state, 'e', entity, 'r', reason)
     if state == 'f' then
         call('HINCRBY', RUN, 'efailed', 1)
@@ -178,19 +218,19 @@ end
 local operations = {}
 
 -- open <record> <schema> <experiment> <created> <keep> <assets JSON> <size> then for each entity:
---      <name> <first> <size> <stop> <enough> <together> <after> <next JSON>
+--      <name> <first> <size> <stop> <enough> <together> <after> <next JSON> <templates JSON>
 -- Creates the run; its members are there already. Answers 1, or 0 when the run exists.
 operations.open = function()
     if call('EXISTS', RUN) == 1 then return 0 end
-    local size, entities = tonumber(ARGV[8]), (#ARGV - 8) / 8
+    local size, entities = tonumber(ARGV[8]), (#ARGV - 8) / 9
     call('HSET', RUN, 'record', ARGV[2], 'schema', ARGV[3], 'experiment', ARGV[4], 'created', ARGV[5], 'keep', ARGV[6],
         'assets', ARGV[7], 'size', size, 'state', 'n', 'queued', size, 'running', 0, 'completed', 0, 'failed', 0,
         'cancelled', 0, 'entities', entities, 'open', entities, 'efailed', 0, 'ecancelled', 0)
     for entity = 0, entities - 1 do
-        local at = 8 + entity * 8
+        local at = 8 + entity * 9
         call('HSET', entity_key(entity), 'name', ARGV[at + 1], 'first', ARGV[at + 2], 'size', ARGV[at + 3], 'stop', ARGV[at + 4],
             'enough', ARGV[at + 5], 'together', ARGV[at + 6], 'after', ARGV[at + 7], 'next', ARGV[at + 8], 'state', 'n',
-            'queued', ARGV[at + 3], 'running', 0, 'completed', 0, 'failed', 0, 'cancelled', 0, 'armed', 0)
+            'templates', ARGV[at + 9], 'queued', ARGV[at + 3], 'running', 0, 'completed', 0, 'failed', 0, 'cancelled', 0, 'armed', 0)
     end
     call('SET', P .. 'state', string.rep('n', size))
     event('run', 's', 'n')
@@ -240,8 +280,8 @@ end
 
 -- ready <token>: the assets are in place; the run is running. Answers 1, or 0 when the token no longer holds the setup.
 operations.ready = function()
-    local fields = call('HMGET', RUN, 'setup', 'state', 'cancel')
-    if fields[3] or fields[1] ~= ARGV[2] then return 0 end
+    local fields = call('HMGET', RUN, 'setup', 'state', 'cancel', 'ended')
+    if fields[3] or fields[4] or fields[1] ~= ARGV[2] then return 0 end
     if fields[2] == 'n' then
         call('HSET', RUN, 'state', 'r', 'started', now)
         event('assets', 's', 'c')
@@ -270,7 +310,8 @@ end
 
 -- claim <schema> <worker> <node> then for each member: <index> <entity> <token>
 -- -> for each member: answer, attempt, failures before it, member's JSON. Answers: 'claimed', 'armed' (together: wait for the order to go),
---    'cancelled', 'taken', 'done', 'later' (its retry is not due, or the entity is not released), 'schema', 'gone'.
+--    'cancelled', 'taken', 'done', 'later' (its retry is not due, or the entity is not released), 'wait' (together: another entity
+--    takes slots first), 'schema', 'gone'.
 operations.claim = function()
     local run = call('HMGET', RUN, 'state', 'schema', 'cancel')
     local answers = {}
@@ -303,6 +344,8 @@ operations.claim = function()
                     local due = attempt.a > 0 and call('ZSCORE', P .. 'delayed', index)
                     if due and tonumber(due) > now_ms then
                         answer = 'later'
+                    elseif fields[4] == '1' and not may_arm(entity) then
+                        answer = 'wait'
                     else
                         if due then call('ZREM', P .. 'delayed', index) end
                         number = attempt.a + 1
@@ -312,19 +355,8 @@ operations.claim = function()
                         if fields[4] == '1' then
                             answer = 'armed'
                             move(index, entity, 'q', 'a')
-                            local armed = call('HINCRBY', key, 'armed', 1)
-                            if armed == tonumber(call('HGET', key, 'queued')) then
-                                -- Everybody holds a slot: all of them run from here on.
-                                for peer = first, first + tonumber(fields[2]) - 1 do
-                                    if state_of(peer) == 'a' then
-                                        move(peer, entity, 'a', 'r')
-                                        event('start', 'i', peer, 'e', entity, 'a', attempt_of(peer).a)
-                                    end
-                                end
-                                call('HSET', key, 'armed', 0)
-                                order({ order = 'go', entity = tonumber(entity) })
-                                answer = 'claimed'
-                            end
+                            call('HINCRBY', key, 'armed', 1)
+                            if go_if_all_armed(entity) then answer = 'claimed' end
                         else
                             answer = 'claimed'
                             move(index, entity, 'q', 'r')
@@ -357,7 +389,7 @@ operations.disarm = function()
                 keep_attempt(index, attempt)
                 call('HDEL', P .. 'lease', index)
                 call('HINCRBY', entity_key(entity), 'armed', -1)
-                if call('HGET', entity_key(entity), 'cancel') then
+                if attempt.x or call('HGET', entity_key(entity), 'cancel') then
                     move(index, entity, 'a', 'x')
                 else
                     move(index, entity, 'a', 'q')
@@ -393,7 +425,7 @@ operations.renew = function()
                     attempt.p = pid
                     keep_attempt(index, attempt)
                 end
-                if run[2] or call('HGET', entity_key(entity), 'cancel') then
+                if run[2] or attempt.x or call('HGET', entity_key(entity), 'cancel') then
                     answer = 'stop'
                 else
                     answer = state == 'r' and 'ok' or 'armed'
@@ -408,8 +440,10 @@ end
 -- finish then for each attempt:
 --      <index> <entity> <token> <outcome: c, f, x, or l for lost> <return code or ''> <reason> <seconds it ran> <retry delay or ''> <pid> <cpus>
 -- -> for each attempt: 'ok' | 'retry' (publish it now) | 'delayed' | 'zero' (the entity's last: publish the completion) | 'stale'
--- A failure with a retry delay becomes the next attempt, unless its entity is cancelled by then. A lost attempt (its worker
--- ended, not the member's fault) runs again without costing a retry, at most LOSSES times.
+-- A failure with a retry delay becomes the next attempt, unless it is cancelled by then. What fails after its cancellation is
+-- cancelled, and so is what completes after enough have: the counts that a rule names are never exceeded. Such a member's record keeps
+-- its return code, and says that it came later. A lost attempt (its worker ended, not the member's fault) runs again without costing
+-- a retry, at most LOSSES times.
 local LOSSES = 10
 local function finish(arguments)
     local answers = {}
@@ -422,8 +456,8 @@ local function finish(arguments)
         local answer = 'stale'
         if (state == 'r' or state == 'a') and attempt.t == token then
             local key = entity_key(entity)
-            local fields = call('HMGET', key, 'cancel', 'stop', 'enough', 'armed')
-            local cancelled = fields[1]
+            local fields = call('HMGET', key, 'cancel', 'stop', 'enough', 'rule')
+            local cancelled = attempt.x or fields[1]
             if state == 'a' then call('HINCRBY', key, 'armed', -1) end
             attempt.e = now_ms / 1000
             attempt.s = attempt.e - ran
@@ -443,6 +477,11 @@ local function finish(arguments)
                 delay = ''
                 if outcome == 'l' then outcome = 'x' end
                 if outcome == 'x' and attempt.y == nil then attempt.y = cancelled end
+                if outcome == 'f' or (outcome == 'c' and fields[4] == 'enough') then
+                    attempt.y = 'it ' .. (outcome == 'c' and 'completed' or 'failed') .. ' after this: ' .. cancelled
+                        .. (reason ~= '' and ' (' .. reason .. ')' or '')
+                    outcome = 'x'
+                end
             end
             if outcome == 'f' then attempt.f = attempt.f + 1 end
             if outcome == 'l' or (outcome == 'f' and delay ~= '') then
@@ -463,11 +502,13 @@ local function finish(arguments)
                 local stop, enough = tonumber(fields[2]), tonumber(fields[3])
                 if outcome == 'f' and stop > 0 and not cancelled and tonumber(call('HGET', key, 'failed')) >= stop then
                     local name = call('HGET', key, 'name')
+                    call('HSET', key, 'rule', 'stop')
                     cancel_entity(entity, name .. ' stops after ' .. stop .. (stop == 1 and ' failure' or ' failures'))
                 elseif outcome == 'c' and enough > 0 and not cancelled and tonumber(call('HGET', key, 'completed')) >= enough then
-                    cancel_entity(entity, enough .. ' members have completed, which is enough')
+                    call('HSET', key, 'rule', 'enough')
+                    cancel_entity(entity, enough .. (enough == 1 and ' member has' or ' members have') .. ' completed, which is enough')
                 end
-                if left(entity) == 0 then answer = 'zero' end
+                if left(entity) == 0 then answer = 'zero' elseif state == 'a' then go_if_all_armed(entity) end
             end
         end
         answers[#answers + 1] = answer
@@ -507,6 +548,80 @@ operations.cancel = function()
         cancel_entity(tonumber(ARGV[2]), ARGV[3])
         close_entity(tonumber(ARGV[2]), released)
     end
+    return 1
+end
+
+-- stop <reason> then for each member: <index> <entity>: what waits never starts, what runs is told to end, others go on.
+-- -> for each: 'ok' | 'told' (it runs) | 'done' (it had ended)
+operations.stop = function()
+    local answers = {}
+    for at = 3, #ARGV, 2 do
+        local index, entity, answer = ARGV[at], ARGV[at + 1], 'done'
+        local state, attempt = state_of(index), attempt_of(index)
+        if state == 'n' or state == 'q' then
+            attempt.y, attempt.e = ARGV[2], now_ms / 1000
+            keep_attempt(index, attempt)
+            call('ZREM', P .. 'delayed', index)
+            move(index, entity, state, 'x')
+            event('end', 's', 'x', 'i', index, 'e', entity, 'a', attempt.a, 'c', '', 'r', ARGV[2])
+            if left(entity) == 0 then close_entity(tonumber(entity), {}) else go_if_all_armed(entity) end
+            answer = 'ok'
+        elseif state == 'r' or state == 'a' then
+            if not attempt.x then
+                attempt.x = ARGV[2]
+                keep_attempt(index, attempt)
+            end
+            order({ order = 'cancel', entity = tonumber(entity), index = tonumber(index), reason = ARGV[2] })
+            answer = 'told'
+        end
+        answers[#answers + 1] = answer
+    end
+    return answers
+end
+
+-- give_up <reason> then for each member: <index> <entity>: what has not begun has failed, because no worker can run it.
+-- -> entities that have nothing left: publish their completion
+operations.give_up = function()
+    local ended = {}
+    for at = 3, #ARGV, 2 do
+        local index, entity = ARGV[at], ARGV[at + 1]
+        local state = state_of(index)
+        if state == 'q' or state == 'a' then
+            local key, attempt = entity_key(entity), attempt_of(index)
+            attempt.y, attempt.e, attempt.t = ARGV[2], now_ms / 1000, nil
+            keep_attempt(index, attempt)
+            call('ZREM', P .. 'delayed', index)
+            call('HDEL', P .. 'lease', index)
+            if state == 'a' then call('HINCRBY', key, 'armed', -1) end
+            move(index, entity, state, 'f')
+            event('end', 's', 'f', 'i', index, 'e', entity, 'a', attempt.a, 'c', '', 'r', ARGV[2])
+            local fields = call('HMGET', key, 'stop', 'failed', 'name')
+            local stop = tonumber(fields[1])
+            if stop > 0 and tonumber(fields[2]) == stop then
+                call('HSET', key, 'rule', 'stop')
+                cancel_entity(tonumber(entity), fields[3] .. ' stops after ' .. stop .. (stop == 1 and ' failure' or ' failures'))
+            end
+            if left(entity) == 0 then ended[#ended + 1] = tonumber(entity) end
+        end
+    end
+    return ended
+end
+
+-- yield <entity> <seconds>: members that have been holding slots for the others of their entity give them back, and it takes
+-- none for so long.
+operations.yield = function()
+    local entity = tonumber(ARGV[2])
+    local due = call('ZSCORE', GANGS, gang(entity))
+    if not due or tonumber(due) > now_ms then return 0 end
+    call('ZADD', GANGS, 'XX', now_ms + math.floor(tonumber(ARGV[3]) * 1000), gang(entity))
+    order({ order = 'disarm', entity = entity })
+    order({ order = 'gangs' })
+    return 1
+end
+
+-- leave <entity>: an entity that has ended, or whose run is gone, takes slots no more.
+operations.leave = function()
+    leave_gangs(tonumber(ARGV[2]))
     return 1
 end
 

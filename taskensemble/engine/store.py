@@ -21,6 +21,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from taskensemble.engine import signing, urls
+from taskensemble.engine.fit import lacks
 from taskensemble.engine.records import (
     SCHEMA,
     AttemptRecord,
@@ -196,6 +197,7 @@ class Store:
         """
         keys = signing.from_environment()
         key = run_key(run.run_id)
+        templates: dict[int, set[int]] = {entity.index: set() for entity in run.entities}
         prefix = key[:-3]
         if self._redis.exists(key):
             raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
@@ -207,6 +209,7 @@ class Store:
         while batch := list(itertools.islice(stream, _BATCH)):
             items: list[Any] = []
             for member in batch:
+                templates[member.entity].add(member.template)
                 text = member.model_dump_json(exclude_defaults=True, exclude={"signature"})
                 items += (member.index, text if keys is None else keys.seal(signing.MEMBER, run.run_id, text))
             pipe.hset(prefix + "members", items=items)
@@ -237,6 +240,7 @@ class Store:
                 int(entity.together),
                 len(set(entity.after)),
                 json.dumps(dependents[entity.index]),
+                json.dumps(sorted(templates[entity.index])),
             )
         if not self.call(run.run_id, "open", *arguments):
             raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
@@ -389,6 +393,42 @@ class Store:
             result.append(EntityStatus(entity, counters, state_of(_text(values["state"]) or "n")))
         return result
 
+    def waits(self, run_id: str) -> dict[int, str]:
+        """What entities of a run wait for, by their index; those of which members run are there only if some never could."""
+        run, status = self.run(run_id), self.status(run_id)
+        prefix = run_key(run_id)[:-3]
+        pipe = self._redis.pipeline(transaction=False)
+        for entity in run.entities:
+            pipe.hmget(f"{prefix}e{entity.index}", ["state", "queued", "running", "armed", "templates"])
+        rows = pipe.execute()
+        workers = self.workers()
+        found: dict[int, str] = {}
+        for entity, (letter, queued, running, armed, templates) in zip(run.entities, rows, strict=True):
+            waiting = int(queued or 0)
+            if status.state.final or state_of(_text(letter) or "n").final or not waiting:
+                continue
+            if status.state is State.NEW:
+                found[entity.index] = _setup_waits(self.setup_state(run_id)[0], workers)
+            elif _text(letter) == "n":
+                found[entity.index] = "waits for " + ", ".join(run.entities[index].name for index in entity.after)
+            elif lacking := lacks_of(run, entity, json.loads(templates or "[]"), workers):
+                found[entity.index] = f"waits for {lacking}"
+            elif entity.together and not int(running or 0):
+                found[entity.index] = (
+                    f"waits for room for all its members at once; {int(armed or 0)} of {waiting} have it"
+                )
+            elif not int(running or 0):
+                delayed = self._redis.zcount(prefix + "delayed", "-inf", "+inf")
+                found[entity.index] = (
+                    "waits until its retries are due" if delayed >= waiting else "waits for a free slot"
+                )
+        return found
+
+    def templates_of(self, run_id: str, entity: int) -> list[int]:
+        """The templates of an entity's members."""
+        text = self._redis.hget(f"{run_key(run_id)[:-3]}e{entity}", "templates")
+        return cast("list[int]", json.loads(text or "[]"))
+
     def states(self, run_id: str) -> list[State]:
         """The state of every member of a run: one small answer, whatever its size."""
         letters = cast(bytes, self._redis.get(run_key(run_id)[:-3] + "state") or b"")
@@ -442,6 +482,42 @@ class Store:
             raise RunNotFoundError(
                 f"There is no run {run_id!r} in {urls.without_password(self.url)}; `status` lists those it has"
             )
+
+    def stop_members(self, run: RunRecord, indexes: Sequence[int], reason: str = "stopped") -> list[str]:
+        """Cancels single members of a run; the others go on. It does not wait.
+
+        Returns:
+            For each `ok` (it had not begun), `told` (it runs, and its worker ends it) or `done` (it had ended).
+        """
+        flat: list[int] = []
+        for index in indexes:
+            flat += (index, entity_of(run, index).index)
+        return [_text(answer) for answer in self.call(run.run_id, "stop", reason or "stopped", *flat)]
+
+    def give_up(self, run: RunRecord, entity: EntityRecord, indexes: Sequence[int], reason: str) -> bool:
+        """Fails members that have not begun, since no worker can run them; True: publish the entity's completion."""
+        ended = False
+        for start in range(0, len(indexes), _BATCH):
+            flat = [part for index in indexes[start : start + _BATCH] for part in (index, entity.index)]
+            ended |= bool(self.call(run.run_id, "give_up", reason, *flat))
+        return ended
+
+    def gangs(self) -> list[tuple[str, int]]:
+        """Run and index of the entities that wait for slots for all their members at once, the one that takes them first."""
+        names = [_text(name).rpartition(" ") for name in self._redis.zrange("te:gangs", 0, -1)]
+        return [(run_id, int(entity)) for run_id, _, entity in names]
+
+    def armed(self, run_id: str, entity: int) -> int:
+        """How many members of an entity hold a slot and wait for the others."""
+        return int(cast(Any, self._redis.hget(f"{run_key(run_id)[:-3]}e{entity}", "armed")) or 0)
+
+    def yield_gang(self, run_id: str, entity: int, seconds: float) -> None:
+        """Makes an entity give the slots back that its members hold, and take none for so many seconds."""
+        self.call(run_id, "yield", entity, seconds)
+
+    def leave_gangs(self, run_id: str, entity: int) -> None:
+        """Takes an entity off the list of those that wait for slots for all their members."""
+        self.call(run_id, "leave", entity)
 
     def watch(self, run_id: str, after: str = "0", timeout: float | None = None) -> Iterator[EventRecord]:
         """Events of a run as they happen, from the one after `after` on; ends after the run's final event, or when nothing
@@ -642,6 +718,35 @@ class Store:
         """Takes attempts (index, entity, counter, reason) back whose counter has not moved; see store.lua for the answers."""
         flat = [part for attempt in attempts for part in attempt]
         return [_text(answer) for answer in self.call(run_id, "lose", *flat)]
+
+
+def _setup_waits(token: str, workers: Sequence[WorkerRecord]) -> str:
+    if not any(worker.age <= worker.lease for worker in workers):
+        return "waits for a worker; none is registered"
+    return "waits for its setup: a worker loads its assets" if token else "waits for a worker to take its setup"
+
+
+def lacks_of(run: RunRecord, entity: EntityRecord, templates: Iterable[int], workers: Sequence[WorkerRecord]) -> str:
+    """What the workers lack to ever run all members of an entity, given their templates; empty: nothing."""
+    chosen = [run.templates[number] for number in templates]
+    at_once = entity.size if entity.together and len(chosen) == 1 else 1
+    for template in chosen:
+        lacking = lacks(workers, template.resources, template.batch_queue, at_once=at_once)
+        if lacking:
+            return lacking
+    return ""
+
+
+def entity_of(run: RunRecord, index: int) -> EntityRecord:
+    """The entity of a member.
+
+    Raises:
+        IndexError: the run has no such member.
+    """
+    for entity in run.entities:
+        if entity.first <= index < entity.first + entity.size:
+            return entity
+    raise IndexError(f"run {run.run_id} has no member {index}")
 
 
 def _stop_after(on_failure: str) -> int:

@@ -299,3 +299,52 @@ def test_a_member_that_cannot_have_its_folder_fails_with_the_reason_and_others_g
     status = plane.finish(plane.start(run, members))
     assert (status.completed, status.failed) == (1, 1)
     assert "plate_0" in plane.store.attempts(run.run_id, [0])[0].reason
+
+
+def test_what_no_worker_could_ever_run_says_so_and_has_failed_after_a_while(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    run, members = one_entity(tmp_path, ["/bin/true"], 2, resources={"cpus": 2, "gpus": 2})
+    run = run.model_copy(update={"wait_for_worker": 3.0, "templates": (*run.templates, template(["/bin/true"]))})
+    members[0] = members[0].model_copy(update={"template": 1})
+    plane.start(run, members)
+    until(lambda: plane.store.waits(run.run_id) == {0: "waits for 2 GPUs; the largest worker has 0"}, "it says so")
+    until(lambda: "plate of" in plane.log("w0"), "and its worker does")
+    status = plane.finish(run.run_id)
+    assert (status.completed, status.failed) == (1, 1)
+    attempt = plane.store.attempts(run.run_id)[1]
+    assert attempt.reason == "no worker could run it for 3 s: it waited for 2 GPUs; the largest worker has 0"
+    assert plane.store.waits(run.run_id) == {}
+
+
+def test_two_entities_that_run_together_do_not_hold_each_others_slots(plane: Plane, tmp_path: Path) -> None:
+    for _ in range(2):
+        plane.worker("--slots", "2")
+    runs = [one_entity(tmp_path / str(number), ["/bin/sleep", "0.3"], 3, together=True) for number in range(4)]
+    tall, members = one_entity(tmp_path / "tall", ["/bin/true"], 5, together=True)
+    tall = tall.model_copy(update={"wait_for_worker": 6.0})
+    plane.start(tall, members)
+    until(lambda: plane.store.gangs() or plane.store.waits(tall.run_id), "it waits")
+    for run, members in runs:
+        plane.start(run, members)
+    for run, _ in runs:
+        assert plane.finish(run.run_id, 60).completed == 3
+        starts = [attempt.started or 0.0 for attempt in plane.store.attempts(run.run_id)]
+        assert max(starts) - min(starts) < 0.3
+    assert plane.finish(tall.run_id).failed == 5
+    assert (
+        "room for 5 members at once; the workers together have room for 4"
+        in plane.store.attempts(tall.run_id)[0].reason
+    )
+    assert plane.store.gangs() == []
+
+
+def test_enough_members_are_as_many_as_were_asked_for(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "4")
+    run, members = one_entity(tmp_path, ["/bin/true"], 40, enough=7)
+    plane.start(run, members)
+    status = plane.finish(run.run_id)
+    assert (status.state, status.completed, status.cancelled) == (State.COMPLETED, 7, 33)
+    run, members = one_entity(tmp_path / "f", ["/bin/false"], 40, on_failure="stop:5")
+    plane.start(run, members)
+    status = plane.finish(run.run_id)
+    assert (status.state, status.failed, status.cancelled) == (State.FAILED, 5, 35)

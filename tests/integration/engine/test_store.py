@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,12 +150,89 @@ def test_an_entity_stops_after_its_failures_and_another_when_enough_have_complet
     store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(3)])
     assert [finish(store, run_id, i, f"t{i}", "f") for i in range(3)] == ["ok", "ok", "zero"]
     store.complete(run_id, 0)
-    assert (store.status(run_id).failed, store.status(run_id).cancelled) == (3, 2)
+    # Exactly two have failed: the third ended after them, and says so.
+    assert (store.status(run_id).failed, store.status(run_id).cancelled) == (2, 3)
+    assert store.status(run_id).state is State.FAILED
+    late = store.attempts(run_id, [2])[0]
+    assert (late.state, late.returncode) == (State.CANCELLED, 1)
+    assert late.reason == "it failed after this: plate stops after 2 failures"
     store, run_id = started(server, tmp_path, 5, enough=2)
     store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(2)])
     assert [finish(store, run_id, i, f"t{i}", "c") for i in range(2)] == ["ok", "zero"]
     store.complete(run_id, 0)
     assert store.status(run_id).state is State.COMPLETED
+
+
+def test_members_that_end_at_the_same_moment_never_exceed_what_is_enough(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 6, enough=2)
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(5)])
+    ends: list[Any] = []
+    for index, letter in enumerate("cccfx"):
+        ends += (index, 0, f"t{index}", letter, 0, "", 0.1, "", 7, "")
+    assert [word.decode() for word in store.call(run_id, "finish", *ends)] == ["ok"] * 4 + ["zero"]
+    store.complete(run_id, 0)
+    status = store.status(run_id)
+    assert (status.state, status.completed, status.failed, status.cancelled) == (State.COMPLETED, 2, 0, 4)
+    reasons = [attempt.reason for attempt in store.attempts(run_id)]
+    rule = "2 members have completed, which is enough"
+    assert reasons == ["", "", f"it completed after this: {rule}", f"it failed after this: {rule}", rule, ""]
+
+
+def test_a_member_that_completes_after_too_many_failures_has_completed(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 3, on_failure="stop")
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(2)])
+    assert [finish(store, run_id, i, f"t{i}", letter) for i, letter in enumerate("fc")] == ["ok", "zero"]
+    status = store.status(run_id)
+    assert (status.completed, status.failed, status.cancelled) == (1, 1, 1)
+
+
+def test_single_members_are_stopped_and_the_others_go_on(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 4, policy={"retries": 3})
+    run = store.run(run_id)
+    store.claim(run_id, "w1", "node", [(i, 0, f"t{i}") for i in range(2)])
+    assert store.stop_members(run, [0, 2], "not needed") == ["told", "ok"]
+    assert store.claim(run_id, "w1", "node", [(2, 0, "t2"), (3, 0, "t3")])[0].answer == "cancelled"
+    answers = store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, 99, 1, 0, "t1", 1, 98)
+    assert [word.decode() for word in answers] == ["stop", "ok"]
+    assert finish(store, run_id, 0, "t0", "l") == "ok"
+    assert store.stop_members(run, [0], "again") == ["done"]
+    assert finish(store, run_id, 1, "t1", "c") == "ok"
+    assert finish(store, run_id, 3, "t3", "c") == "zero"
+    store.complete(run_id, 0)
+    status = store.status(run_id)
+    assert (status.state, status.completed, status.cancelled) == (State.CANCELLED, 2, 2)
+    assert [a.reason for a in store.attempts(run_id, [0, 2])] == ["not needed"] * 2
+    assert store.entity_status(run_id)[0].counters.reason == "2 members were stopped"
+
+
+def test_when_all_members_are_stopped_before_they_began_the_run_ends(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 2)
+    assert store.stop_members(store.run(run_id), [0, 1]) == ["ok", "ok"]
+    assert store.status(run_id).state is State.CANCELLED
+
+
+def test_entities_that_run_together_take_slots_one_after_the_other(server: Server, tmp_path: Path) -> None:
+    store, first = started(server, tmp_path, 2, together=True)
+    assert store.claim(first, "w1", "node", [(0, 0, "a0")])[0].answer == "armed"
+    run, members = one_entity(tmp_path, ["/bin/true"], 2, together=True)
+    second = run.run_id
+    store.write_run(run, members)
+    store.begin_setup(second, "s")
+    store.ready(second, "s")
+    store.release(second, 0)
+    assert store.claim(second, "w2", "node", [(0, 0, "b0")])[0].answer == "wait"
+    assert store.gangs() == [(first, 0), (second, 0)]
+    # The first cannot go on for now: the second may.
+    store.yield_gang(first, 0, 30)
+    assert store.call(first, "disarm", 0, 0, "a0") == 1
+    assert store.claim(first, "w1", "node", [(0, 0, "a1")])[0].answer == "wait"
+    assert store.claim(second, "w2", "node", [(0, 0, "b0")])[0].answer == "armed"
+    # A member that is stopped is not waited for.
+    assert store.stop_members(run, [1]) == ["ok"]
+    assert store.status(second).running == 1
+    assert store.gangs() == [(first, 0)]
+    store.cancel(first)
+    assert store.gangs() == []
 
 
 def test_a_run_that_fails_in_setup_has_started_no_member(server: Server, tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ class StoreMachine(RuleBasedStateMachine):
             model.states[index] = "q"
             assert answer == "retry"
             return
+        if outcome == "f" and model.cancelled[entity]:
+            outcome = "x"
         model.states[index] = outcome
         if outcome == "f" and entity == 0 and model.stop and model.count(0, "f") >= model.stop:
             model.cancel(0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskensemble import Experiment, Status
-from taskensemble.errors import EntityExistsError, InputError, RunNotFoundError, UnsupportedError
+from taskensemble.errors import EntityExistsError, InputError, RunNotFoundError
 from tests.integration.experiment.drivers import eventually
 
 PYTHON = sys.executable
@@ -224,12 +224,23 @@ def test_what_was_never_started_can_be_neither_stopped_nor_finished(exp: Experim
         exp.reconnect("nothing-1234")
 
 
-def test_a_member_cannot_be_stopped_without_its_ensemble(exp: Experiment) -> None:
-    ensemble = exp.create_ensemble("pair", replicas=2, run_settings=shell(exp, "sleep 600"), grace=1)
-    exp.start(ensemble, block=False)
-    with pytest.raises(UnsupportedError, match="pair_0"):
-        exp.stop(ensemble["pair_0"])
-    exp.stop(ensemble)
+def test_a_member_is_stopped_alone_and_the_others_go_on(exp: Experiment, tmp_path: Path) -> None:
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+    ensemble = exp.create_ensemble("three", replicas=3, run_settings=shell(exp, script), grace=1)
+    run = exp.start(ensemble, block=False)
+    exp.stop(ensemble["three_0"])
+    run.stop_members(["three_2"], reason="not this one")
+    (tmp_path / "go").touch()
+    status = run.wait(60)
+    assert (status.completed, status.cancelled, status.state) == (1, 2, Status.CANCELLED)
+    found = {member.name: (attempt.state, attempt.reason) for member, attempt in run.members()}
+    assert found == {
+        "three_0": (Status.CANCELLED, "stopped by the driver"),
+        "three_1": (Status.COMPLETED, ""),
+        "three_2": (Status.CANCELLED, "not this one"),
+    }
+    with pytest.raises(RunNotFoundError, match="three_9"):
+        run.stop_members(["three_9"])
 
 
 def test_preview_prints_the_commands_and_starts_nothing(
