@@ -184,6 +184,12 @@ class RunHandle:
             found.extend(zip(records, attempts, strict=True))
         return found
 
+    def failed_members(self) -> list[tuple[MemberRecord, AttemptRecord]]:
+        """The members that failed, with what is known of them: the others are not read."""
+        failed = [index for index, state in enumerate(self.member_states()) if state is State.FAILED]
+        store = self._control.store
+        return list(zip(store.members_at(self.run_id, failed), store.attempts(self.run_id, failed), strict=True))
+
     def member_states(self) -> list[State]:
         """The state of every member, in order: cheap, whatever their number."""
         return self._control.store.states(self.run_id)
@@ -310,6 +316,9 @@ class EmptyRun(RunHandle):
         )
 
     def members(self, entity: int | None = None) -> list[tuple[MemberRecord, AttemptRecord]]:  # noqa: ARG002  as its base
+        return []
+
+    def failed_members(self) -> list[tuple[MemberRecord, AttemptRecord]]:
         return []
 
     def member_states(self) -> list[State]:

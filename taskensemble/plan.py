@@ -264,20 +264,24 @@ def _member(model: Model, index: int, entity: int, template: int, path: str | No
     )
 
 
+_VALID_MEMBER = MemberRecord(index=0, entity=0, template=0, name="m")
+
+
 def _generated_member(ensemble: Ensemble, slot: int, index: int, entity: int, template: int) -> MemberRecord:
     """A member that nobody touched: what `_member` gives for it, without making the model."""
     name = f"{ensemble.name}_{slot}"
     params = ensemble.member_params(slot)
     # The values are our own and right by construction; validating 100,000 of them would take most of the plan's time.
-    return MemberRecord.model_construct(
-        index=index,
-        entity=entity,
-        template=template,
-        name=name,
-        params=params,
-        args=ensemble.argument_tokens(params),
-        path=os.path.abspath(ensemble.member_path(slot, name)) if ensemble.shard else None,
-    )
+    fields = {
+        "index": index,
+        "entity": entity,
+        "template": template,
+        "name": name,
+        "params": params,
+        "args": ensemble.argument_tokens(params),
+        "path": os.path.abspath(ensemble.member_path(slot, name)) if ensemble.shard else None,
+    }
+    return _VALID_MEMBER.model_copy(update=fields)
 
 
 def _member_templates(

@@ -221,8 +221,7 @@ def _show_runs(control: ControlPlane, as_json: bool) -> None:
 
 
 def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: bool) -> None:
-    found = handle.members()
-    listed = found if everybody else [(member, attempt) for member, attempt in found if attempt.state is State.FAILED]
+    listed = handle.members() if everybody else handle.failed_members()
     waits = {} if state.state.final else handle.waits()
     if as_json:
         entities: list[dict[str, Any]] = [

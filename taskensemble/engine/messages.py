@@ -308,50 +308,40 @@ class MemberMessages:
     def __init__(self, run: RunRecord) -> None:
         self._run = run
         self._keys = signing.from_environment()
-        self._parts: dict[tuple[int, int], tuple[str, list[str]]] = {}
+        self._formats: dict[tuple[int, int], str] = {}
+        self._queues: dict[tuple[int, int], str] = {}
+        self._run_id = json.dumps(run.run_id)
 
     def queue(self, entity: int, template: int) -> str:
         """Queue of an entity's members of a template."""
-        together = self._run.entities[entity].together
-        return member_queue(self._run.run_id, self._run.templates[template], together=together)
+        known = self._queues.get((entity, template))
+        if known is None:
+            together = self._run.entities[entity].together
+            known = member_queue(self._run.run_id, self._run.templates[template], together=together)
+            self._queues[entity, template] = known
+        return known
 
     def text(self, index: int, entity: int, template: int, *, name: str, attempt: int = 1) -> str:
         """The message as JSON; equal to `member_message`."""
-        key = (entity, template)
-        known = self._parts.get(key)
-        if known is None or attempt > 1:
-            if attempt > 1:
-                return json.dumps(
-                    member_message(self._run, index, entity, template, name=name, attempt=attempt),
-                    separators=(",", ":"),
-                )
-            sample = member_message(self._run, self._INDEX, entity, template, name=self._NAME)
-            body = sample["body"]
-            if self._keys is not None:
-                sample["headers"][signing.HEADER] = "\x04"
-            text = json.dumps({**sample, "body": "\x02"}, separators=(",", ":"))
-            text = (
-                text.replace(json.dumps(self._NAME)[1:-1], "\x01")
-                .replace(str(self._INDEX), "\x03")
-                .replace(json.dumps("\x02")[1:-1], "\x02")
-                .replace(json.dumps("\x04")[1:-1], "\x04")
-            )
-            known = (body, _split(text))
-            self._parts[key] = known
-        body = f"[[{json.dumps(self._run.run_id)},{index},{entity}],{{}},{{}}]".encode()
-        encoded = base64.b64encode(body).decode()
-        values = {"\x01": json.dumps(name)[1:-1], "\x02": encoded, "\x03": str(index)}
+        if attempt > 1:
+            message = member_message(self._run, index, entity, template, name=name, attempt=attempt)
+            return json.dumps(message, separators=(",", ":"))
+        known = self._formats.get((entity, template))
+        if known is None:
+            known = self._formats[entity, template] = self._format(entity, template)
+        body = f"[[{self._run_id},{index},{entity}],{{}},{{}}]".encode()
+        values = {"name": json.dumps(name)[1:-1], "body": base64.b64encode(body).decode(), "index": index}
         if self._keys is not None:
-            values["\x04"] = self._keys.sign(MEMBER, self._run.run_id, body)
-        return "".join(values.get(part, part) for part in known[1])
+            values["signature"] = self._keys.sign(MEMBER, self._run.run_id, body)
+        return known % values
 
-
-def _split(text: str) -> list[str]:
-    parts, current = [], ""
-    for letter in text:
-        if letter in "\x01\x02\x03\x04":
-            parts += [current, letter]
-            current = ""
-        else:
-            current += letter
-    return [*parts, current]
+    def _format(self, entity: int, template: int) -> str:
+        sample = member_message(self._run, self._INDEX, entity, template, name=self._NAME)
+        sample["body"] = "\x02"
+        if self._keys is not None:
+            sample["headers"][signing.HEADER] = "\x04"
+        text = json.dumps(sample, separators=(",", ":")).replace("%", "%%")
+        marks = {self._NAME: "name", "\x02": "body", "\x04": "signature"}
+        for mark, field in marks.items():
+            text = text.replace(json.dumps(mark)[1:-1], f"%({field})s")
+        return text.replace(str(self._INDEX), "%(index)d")

@@ -1,0 +1,1 @@
+"""Many simulated workers against one broker: what a member costs it, and where it saturates."""
