@@ -56,7 +56,9 @@ def saturate(simulation: Simulation, members: int, slots: int = 64) -> Spent:
     found = spent(before, broker.counts(), 0, slots, members, time.monotonic() - begun)
     ended = store.status(run_id).completed
     if ended != members:
-        raise RuntimeError(f"{ended} of {members} members of {run_id} have ended: the requests written ahead do not fit")
+        raise RuntimeError(
+            f"{ended} of {members} members of {run_id} have ended: the requests written ahead do not fit"
+        )
     store.complete(run_id, 0)
     assert store.status(run_id).state is State.COMPLETED
     return found
@@ -72,9 +74,7 @@ def _chunk(sha: str, run_id: str, queue: str, indexes: list[int], number: int) -
         pack("EVALSHA", sha, 1, key, "claim", SCHEMA, f"simulated-{number:05d}", f"node{number:05d}", *claims),
     ]
     for place, (index, token) in enumerate(tokens.items()):
-        commands.append(
-            pack("EVALSHA", sha, 1, key, "finish", index, 0, token, "c", 0, "", "0.0012", "", 12345, place)
-        )
+        commands.append(pack("EVALSHA", sha, 1, key, "finish", index, 0, token, "c", 0, "", "0.0012", "", 12345, place))
     commands.append(pack("PUBLISH", "/0.celeryev/task.multi", json.dumps("x" * EVENTS_OF_A_MEMBER * len(indexes))))
     commands.append(pack("ECHO", f"end-{number}-{indexes[0]}-end"))
     return b"".join(commands)

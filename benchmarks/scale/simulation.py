@@ -120,9 +120,7 @@ class Simulation:
         time.sleep(1.0)
         before, begun = self.broker.counts(), time.monotonic()
         time.sleep(seconds)
-        return spent(
-            before, self.broker.counts(), self.workers, self.slots, 0, time.monotonic() - begun
-        )
+        return spent(before, self.broker.counts(), self.workers, self.slots, 0, time.monotonic() - begun)
 
     def _wait(self, run_id: str, done: Callable[[RunStatus], bool], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -150,7 +148,15 @@ def simulation(workers: int, slots: int, *, processes: int = 1, seconds: float =
     children = [
         context.Process(
             target=_child,
-            args=(list(range(at, workers, processes)), slots, broker.url, seconds, ready, over, cpus[1:] if apart else cpus),
+            args=(
+                list(range(at, workers, processes)),
+                slots,
+                broker.url,
+                seconds,
+                ready,
+                over,
+                cpus[1:] if apart else cpus,
+            ),
         )
         for at in range(min(processes, workers))
     ]

@@ -91,7 +91,7 @@ class Request:
     def acknowledge(self) -> None:
         """No copy of a delivered message stays in a Redis broker."""
 
-    def on_accepted(self, pid: int, accepted: float) -> None:
+    def on_accepted(self, *_: float) -> None:
         self._event("task-started")
 
     def on_success(self, result: tuple[bool, Any, float]) -> None:
@@ -120,7 +120,7 @@ class Request:
 
 
 class Inline:
-    """An executor that does it now: a thread for each of a thousand workers would be the simulation's cost, not the protocol's."""
+    """An executor that does it now: threads for each of a thousand workers would be the simulation's cost."""
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         function(*args)
@@ -267,7 +267,7 @@ class Simulated(Members):
         self._durations[attempt.queue] = 0.8 * self._durations.get(attempt.queue, lasted) + 0.2 * lasted
         self._finish(attempt, Outcome("c", 0, "", self._seconds))
 
-    def _end(self, attempt: Attempt, *, cancelled: str = "", lost: str = "", grace: float = -1.0) -> None:
+    def _end(self, attempt: Attempt, *, cancelled: str = "", lost: str = "", grace: float = -1.0) -> None:  # noqa: ARG002
         self._finish(attempt, Outcome("l", None, lost) if lost else Outcome("x", None, cancelled))
 
 

@@ -24,19 +24,34 @@ COLOURS = {
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 
 
+MANY = 1000
+"""Rows from which on a table is printed line by line: laying out colours for 100,000 takes a minute."""
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table; words that name a state are coloured on a terminal. Nothing is cut off where no terminal is."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty() or len(cells) > MANY:
+        _plain_table(columns, cells, title)
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
     grid = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(str(cell), style=COLOURS.get(str(cell), "")) for cell in row))
-    console.print(grid)
+    for row in cells:
+        grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    Console().print(grid)
+
+
+def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]], title: str | None) -> None:
+    lines = [columns, *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    heading = [title] if title else []
+    printed = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    sys.stdout.write("".join(f"{line}\n" for line in (*heading, *printed)))
 
 
 def print_json(value: Any) -> None:

@@ -50,7 +50,8 @@ def copies(asset: AssetRecord, tag: bytes = b"") -> list[Copy]:
 def load_assets(
     record: DatabaseAddressRecord, assets: Sequence[AssetRecord], content: Callable[[AssetRecord], bytes]
 ) -> None:
-    """Load assets into a database and verify each copy. Assets of different backends are loaded at the same time.
+    """Load assets into a database and verify each copy. Assets of different backends are loaded at the same time, and so are the
+    copies of an asset on several shards: its bytes are read once.
 
     Arguments:
         record: the running database; every shard gets every asset.
@@ -58,14 +59,16 @@ def load_assets(
     Raises:
         AssetError: the database refused one; the text names it and is the server's.
     """
-    tagged = _tags(record)
+    tagged = server_tags(record)
     by_backend = sorted(assets, key=lambda asset: asset.backend)
     groups = [list(group) for _, group in groupby(by_backend, key=lambda asset: asset.backend)]
 
     def load(group: list[AssetRecord]) -> None:
-        for address, tag in tagged:
+        with ThreadPoolExecutor(max_workers=max(1, len(tagged))) as shards:
             for asset in group:
-                _load(record, address, tag, asset, content)
+                blob = content(asset)
+                for done in [shards.submit(_load, record, address, tag, asset, blob) for address, tag in tagged]:
+                    done.result()
 
     with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
         for done in [pool.submit(load, group) for group in groups]:
@@ -83,10 +86,10 @@ def restore_assets(
         AssetError: the database does not answer, or refuses one.
     """
     loaded = 0
-    for address, tag in _tags(record):
+    for address, tag in server_tags(record):
         for asset in assets:
             if not _holds(record, address, tag, asset):
-                _load(record, address, tag, asset, content)
+                _load(record, address, tag, asset, content(asset))
                 loaded += 1
     return loaded
 
@@ -105,7 +108,7 @@ def _holds(record: DatabaseAddressRecord, address: str, tag: bytes, asset: Asset
     return True
 
 
-def _tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
+def server_tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
     """Each server's address with the hash tag of its lowest slot range; an empty tag without a cluster."""
     if not record.cluster:
         return [(address, b"") for address in record.addresses]
@@ -123,10 +126,7 @@ def _tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
     return tags
 
 
-def _load(
-    record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, content: Callable[[AssetRecord], bytes]
-) -> None:
-    blob = content(asset)
+def _load(record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, blob: bytes) -> None:
     for copy in copies(asset, tag):
         try:
             with connected(address, record.password, timeout=_LOAD_WITHIN) as client:

@@ -26,7 +26,7 @@ RUN = RunRecord(
 )
 
 
-@pytest.mark.parametrize("name", ["plate_0", 'quote " and \\ back', "é"])
+@pytest.mark.parametrize("name", ["plate_0", "100 %d of it", 'quote " and \\ back', "é"])
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_a_message_made_quickly_equals_one_made_plainly(name: str, attempt: int) -> None:
     quick = messages.MemberMessages(RUN)

@@ -1,0 +1,143 @@
+"""What databases cost to bring up: `python -m benchmarks.database`. First PING, torch worker, a large model onto shards."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks.rows import Row, text
+from taskensemble.database import DatabaseOptions, free_port, load_assets, start_database, stop_database
+from taskensemble.database.assets import server_tags
+from taskensemble.database.connection import connected
+from taskensemble.engine.records import AssetRecord, DatabaseAddressRecord
+
+ROUNDS = 3
+SHARDS = 3
+BYTES = 100_000_000
+
+
+def first_ping(port: int, found: list[float]) -> None:
+    """Notes the time of the first PONG on a port."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as wire:
+                wire.sendall(b"PING\r\n")
+                if wire.recv(64).startswith(b"+PONG"):
+                    found.append(time.perf_counter())
+                    return
+        except OSError:
+            time.sleep(0.001)
+
+
+def starts(model: bytes) -> tuple[float, float, float]:
+    """Seconds from the call to the first PING, to its return, and to a stored model, for which a torch worker was started."""
+    with tempfile.TemporaryDirectory(prefix="te-db-") as folder:
+        port, found = free_port(), []
+        pinger = threading.Thread(target=first_ping, args=(port, found))
+        pinger.start()
+        begun = time.perf_counter()
+        record = start_database(DatabaseOptions(name="bench", folder=Path(folder), port=port))
+        returned = time.perf_counter()
+        try:
+            load_assets(record, [asset("tiny", model)], lambda _: model)
+            stored = time.perf_counter()
+            pinger.join()
+        finally:
+            stop_database(record)
+    return found[0] - begun, returned - begun, stored - begun
+
+
+def asset(name: str, blob: bytes) -> AssetRecord:
+    """A TorchScript model as a run's record names it."""
+    return AssetRecord(name=name, kind="model", digest=hashlib.sha256(blob).hexdigest(), size=len(blob))
+
+
+def torch_model(size: int) -> bytes:
+    """A TorchScript archive of one layer that takes about `size` bytes."""
+    import torch
+
+    width = max(1, round((size / 4) ** 0.5))
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(width, width)), stream)
+    return stream.getvalue()
+
+
+def raw_set(record: DatabaseAddressRecord, tagged: list[tuple[str, bytes]], blob: bytes) -> None:
+    """The same bytes onto every shard with SET."""
+    for address, tag in tagged:
+        with connected(address, record.password) as client:
+            client.ask("SET", b"{" + tag + b"}.raw", blob)
+
+
+def loading(blob: bytes) -> tuple[list[float], list[float], float]:
+    """Seconds of loading a model onto the shards of a cluster, of SET of its bytes, a pair a round, and of the first load."""
+    folder = Path(tempfile.mkdtemp(prefix="te-db-"))
+    record = start_database(DatabaseOptions(name="bench", folder=folder, shards=SHARDS))
+    try:
+        first = _timed(lambda: load_assets(record, [asset("first", blob)], lambda _: blob))
+        tagged = server_tags(record)
+        loads, sets = [], []
+        for number in range(ROUNDS):
+            # Each round stores a model of another name: what setup does, its check of the hash included.
+            models = [asset(f"model{number}", blob)]
+            loads.append(_timed(partial(load_assets, record, models, _checked(blob))))
+            sets.append(_timed(partial(raw_set, record, tagged, blob)))
+    finally:
+        stop_database(record)
+        shutil.rmtree(folder, ignore_errors=True)
+    return loads, sets, first
+
+
+def _checked(blob: bytes) -> Callable[[AssetRecord], bytes]:
+    """What reads an asset for setup: its hash is checked each time."""
+
+    def read(record: AssetRecord) -> bytes:
+        assert hashlib.sha256(blob).hexdigest() == record.digest
+        return blob
+
+    return read
+
+
+def _timed(call: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def rows() -> list[Row]:
+    """The figures of databases."""
+    tiny = torch_model(400)
+    pings, returns, stored = zip(*(starts(tiny) for _ in range(ROUNDS)), strict=True)
+    blob = torch_model(BYTES)
+    loads, sets, first = loading(blob)
+    ratios = [load / plain for load, plain in zip(loads, sets, strict=True)]
+    rounds = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    megabytes = len(blob) / 1e6
+    return [
+        Row("`start` of a standard database, to first PING", statistics.median(pings), "s", 0.3),
+        Row("  to its return, supervisor ready", statistics.median(returns), "s"),
+        Row("  with a torch worker ready, a model stored", statistics.median(stored), "s", 4),
+        Row(
+            f"loading a model of {megabytes:.0f} MB onto {SHARDS} shards, beside raw SET of its bytes",
+            statistics.median(ratios),
+            "x",
+            1.5,
+            beside=f"{statistics.median(loads):.2f} s and {statistics.median(sets):.2f} s; rounds {rounds}",
+        ),
+        Row("  the first one, which starts the torch workers", first, "s"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text(rows()) + "\n")
