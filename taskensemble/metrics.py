@@ -10,28 +10,38 @@ after a restart but the place in each run's event stream, from which it counts e
 | taskensemble_worker_slots, _slots_free, _members, _age_seconds | gauge | worker, host |
 | taskensemble_member_wait_seconds | histogram | experiment: an entity's release to a member's start |
 | taskensemble_member_run_seconds | histogram | experiment, state: a member's start to its end |
+| taskensemble_member_dispatch_seconds | histogram | experiment: from the release, or the end of a member before it, to a start |
 | taskensemble_database_up, _memory_bytes, _clients | gauge | experiment, database |
+| taskensemble_inference_workers, _workers_busy, _jobs_waiting | gauge | the same |
 | taskensemble_inference_calls_total, _errors_, _samples_, _seconds_ | counter | the same, and shard, model, backend, device |
+| taskensemble_inference_command_seconds | histogram | experiment, database, shard, command: how long clients waited for it |
+
+A batch's mean size is the rate of taskensemble_inference_samples_total by that of taskensemble_inference_calls_total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from taskensemble.dashboard import snapshot
 from taskensemble.engine.messages import Publisher
-from taskensemble.engine.records import EventRecord, RunStatus, State
+from taskensemble.engine.records import DatabaseAddressRecord, EventRecord, RunStatus, State
 from taskensemble.engine.store import Store
 from taskensemble.errors import RunNotFoundError
 
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 600, 3600, 4 * 3600, 24 * 3600)
 """Seconds; from a warm start to a day's simulation."""
+
+LATENCIES = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds; of an inference command."""
 
 EVENTS_A_SCRAPE = 100_000
 """Of one run; the rest follow with the next scrape."""
@@ -44,6 +54,8 @@ class _Progress:
     last: str = "0"
     released: dict[int, float] = field(default_factory=dict)
     started: dict[int, float] = field(default_factory=dict)
+    freed: deque[float] = field(default_factory=deque)
+    """When members ended whose slots no member has taken since."""
 
 
 class ControlPlaneCollector(Collector):
@@ -53,15 +65,30 @@ class ControlPlaneCollector(Collector):
         store: the record store
         broker_url: where queue lengths are asked for
         registry: the histograms are registered there, beside this collector
+        databases: those that no experiment has started
     """
 
-    def __init__(self, store: Store, broker_url: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        broker_url: str,
+        registry: CollectorRegistry,
+        databases: Sequence[DatabaseAddressRecord] = (),
+    ) -> None:
         self._store = store
+        self._others = databases
         self._broker = Publisher(broker_url)
         self._runs: dict[str, _Progress] = {}
         self._wait = Histogram(
             "taskensemble_member_wait_seconds",
             "From an entity's release to a member's start",
+            ["experiment"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._dispatch = Histogram(
+            "taskensemble_member_dispatch_seconds",
+            "From an entity's release, or from the end of a member before it if that is later, to a member's start",
             ["experiment"],
             buckets=BUCKETS,
             registry=registry,
@@ -110,8 +137,12 @@ class ControlPlaneCollector(Collector):
         if event.kind == "start":
             progress.started[event.index] = event.time
             if event.entity in progress.released:
-                self._wait.labels(experiment).observe(max(0.0, event.time - progress.released[event.entity]))
+                released = progress.released[event.entity]
+                freed = progress.freed.popleft() if progress.freed else 0.0
+                self._wait.labels(experiment).observe(max(0.0, event.time - released))
+                self._dispatch.labels(experiment).observe(max(0.0, event.time - max(released, freed)))
         elif event.kind in ("end", "retry") and event.index in progress.started:
+            progress.freed.append(event.time)
             state = str(event.state) if event.state else "Retried"
             self._run.labels(experiment, state).observe(max(0.0, event.time - progress.started.pop(event.index)))
 
@@ -144,10 +175,21 @@ class ControlPlaneCollector(Collector):
 
     def _databases(self) -> Iterator[Metric]:
         gauges = {
-            "up": GaugeMetricFamily("taskensemble_database_up", "1 when every shard answers", labels=_DATABASE),
-            "memory": GaugeMetricFamily("taskensemble_database_memory_bytes", "Memory in use", labels=_DATABASE),
-            "clients": GaugeMetricFamily("taskensemble_database_clients", "Connected clients", labels=_DATABASE),
+            name: GaugeMetricFamily(f"taskensemble_{metric}", text, labels=_DATABASE)
+            for name, metric, text in (
+                ("up", "database_up", "1 when every shard answers"),
+                ("memory", "database_memory_bytes", "Memory in use"),
+                ("clients", "database_clients", "Connected clients"),
+                ("workers", "inference_workers", "Inference workers that are connected"),
+                ("busy", "inference_workers_busy", "Inference workers with a batch"),
+                ("waiting", "inference_jobs_waiting", "Requests that no inference worker has taken"),
+            )
         }
+        latencies = HistogramMetricFamily(
+            "taskensemble_inference_command_seconds",
+            "How long clients waited for a command; a bucket holds at least what is told, at most what the next one does",
+            labels=[*_DATABASE, "shard", "command"],
+        )
         counters = {
             name: CounterMetricFamily(f"taskensemble_inference_{name}", text, labels=[*_DATABASE, *_MODEL])
             for name, text in (
@@ -157,7 +199,7 @@ class ControlPlaneCollector(Collector):
                 ("seconds", "Time spent in the backend"),
             )
         }
-        for database in snapshot.databases(self._store):
+        for database in snapshot.databases(self._store, self._others, commands=True):
             labels = [database["experiment"], database["identifier"]]
             for name, family in gauges.items():
                 family.add_metric(labels, float(database[name]))
@@ -165,8 +207,19 @@ class ControlPlaneCollector(Collector):
                 names = [*labels, asset["shard"], asset["name"], asset["backend"], asset["device"]]
                 for name, counter in counters.items():
                     counter.add_metric(names, max(0, asset[name]))
+            for command in database["commands"]:
+                names = [*labels, command["shard"], command["command"]]
+                latencies.add_metric(names, _buckets(command), sum_value=command["seconds"])
         yield from gauges.values()
         yield from counters.values()
+        yield latencies
+
+
+def _buckets(command: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """A server's histogram over `LATENCIES`: its own bounds are powers of two, and only those that hold something."""
+    known: list[tuple[float, int]] = command["buckets"]
+    bounds = [(str(bound), max((count for end, count in known if end <= bound), default=0)) for bound in LATENCIES]
+    return [(bound, float(count)) for bound, count in [*bounds, ("+Inf", command["calls"])]]
 
 
 _DATABASE = ["experiment", "database"]

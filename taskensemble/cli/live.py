@@ -5,14 +5,23 @@ from __future__ import annotations
 import secrets
 import signal
 import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
-from taskensemble.errors import UnsupportedError
+from taskensemble.errors import DatabaseError, UnsupportedError
 from taskensemble.launch import control as planes
+
+if TYPE_CHECKING:
+    from taskensemble.engine.records import DatabaseAddressRecord
+
+DATABASES_OPTION = typer.Option(
+    [], "--db", help="Address of a database that no experiment has started (host:port, redis://…); may be repeated."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +59,7 @@ def metrics(
     path: Path = FOLDER_OPTION,
     address: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(9464, min=0, max=65535, help="Port to listen on; 0: a free one, which is printed."),
+    db: list[str] = DATABASES_OPTION,
     wait: bool = WAIT_OPTION,
 ) -> None:
     """Serve Prometheus metrics of the control plane and its databases until interrupted."""
@@ -59,7 +69,8 @@ def metrics(
 
     control = planes.awaited(path, wait=wait)
     registry = CollectorRegistry()
-    ControlPlaneCollector(control.store, control.broker_url, registry)
+    others = [_attached(address, wait=wait) for address in db]
+    ControlPlaneCollector(control.store, control.broker_url, registry, others)
     server, thread = start_http_server(port, address, registry=registry)
     typer.echo(f"Metrics: http://{address}:{server.server_port}/metrics")
     over = threading.Event()
@@ -69,3 +80,15 @@ def metrics(
     finally:
         server.shutdown()
         thread.join()
+
+
+def _attached(address: str, *, wait: bool) -> DatabaseAddressRecord:
+    from taskensemble.database import attach_database
+
+    while True:
+        try:
+            return attach_database(address, identifier=address)
+        except DatabaseError:
+            if not wait:
+                raise
+            time.sleep(0.5)

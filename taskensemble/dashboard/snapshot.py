@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import redis
 
 from taskensemble.engine.records import AttemptRecord, DatabaseAddressRecord, MemberRecord, State
 from taskensemble.engine.store import Store
+from taskensemble.errors import RunNotFoundError
 from taskensemble.generation import member_folder
 from taskensemble.results import flat, rows
 
@@ -29,6 +32,15 @@ TABLE_LIMIT = 5000
 
 _MOVING = {"beat", "seen", "age"}
 """Fields of a worker that change with each beat: they would be news every second."""
+
+_FIGURES = {
+    "memory": "used_memory",
+    "clients": "connected_clients",
+    "workers": "ai_inference_workers",
+    "busy": "ai_busy_workers",
+    "waiting": "ai_waiting_jobs",
+}
+"""Figures of a database, and the fields of INFO that they are the sum of over its servers."""
 
 LOG_TAIL = 64 * 1024
 """Bytes of a log's end that the page shows."""
@@ -94,29 +106,71 @@ def log_tail(store: Store, run_id: str, index: int, stream: str) -> dict[str, An
     return {"name": member.name, "path": str(path), "reason": attempt.reason, "text": text}
 
 
-def databases(store: Store) -> list[dict[str, Any]]:
-    """Every running database of the experiments that have runs, with memory, clients and its models' calls."""
-    experiments = {run.path: run.experiment for run in map(store.run, store.runs())}
+def databases(
+    store: Store, others: Iterable[DatabaseAddressRecord] = (), *, commands: bool = False
+) -> list[dict[str, Any]]:
+    """Every running database of the experiments that have runs: memory, clients, inference workers, its models' calls.
+
+    Parameters:
+        others: databases that no experiment has started.
+        commands: whether to tell the latencies of the AI commands as well.
+    """
+    experiments: dict[str, str] = {}
+    for run_id in store.runs():
+        with suppress(RunNotFoundError):  # it expired between the two questions
+            run = store.run(run_id)
+            experiments[run.path] = run.experiment
+    found = [(name, each) for path, name in sorted(experiments.items()) for each in store.databases(path).values()]
     return [
-        {"experiment": name, "identifier": address.identifier, **_database(address)}
-        for path, name in sorted(experiments.items())
-        for address in store.databases(path).values()
+        {"experiment": name, "identifier": address.identifier, **_database(address, commands)}
+        for name, address in [*found, *(("", each) for each in others)]
     ]
 
 
-def _database(address: DatabaseAddressRecord) -> dict[str, Any]:
-    shown: dict[str, Any] = {"addresses": list(address.addresses), "up": True, "memory": 0, "clients": 0, "assets": []}
+def _database(address: DatabaseAddressRecord, commands: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"addresses": list(address.addresses), "up": True, **dict.fromkeys(_FIGURES, 0)}
+    shown |= {"assets": [], "commands": []}
     for where in address.addresses:
         try:
             with _client(where, address.password) as client:
-                facts: dict[str, Any] = client.info()
-                shown["memory"] += facts["used_memory"]
-                shown["clients"] += facts["connected_clients"]
+                facts: dict[str, Any] = client.info("everything")
+                for name, field in _FIGURES.items():
+                    shown[name] += facts.get(field, 0)
                 shown["assets"] += [{"shard": where, **asset} for asset in _assets(client)]
+                if commands:
+                    shown["commands"] += [{"shard": where, **each} for each in _latencies(client, facts)]
         except (redis.RedisError, OSError) as error:
             shown["up"] = False
             shown["error"] = f"{where}: {error}"
     return shown
+
+
+def _latencies(client: redis.Redis, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Calls, seconds and the histogram of each AI command: cumulative counts by upper bound in seconds.
+
+    A server older than Redis 7 keeps no histograms, so there is nothing to tell.
+    """
+    ask: Any = client.execute_command
+    try:
+        reply = ask("LATENCY", "HISTOGRAM")
+    except redis.ResponseError:
+        return []
+    found = []
+    for name, told in zip(reply[::2], reply[1::2], strict=True):
+        command = _plain(name)
+        if not command.startswith("AI.") or command.startswith("AI._"):
+            continue
+        histogram = dict(zip(told[::2], told[1::2], strict=True))
+        pairs = histogram[b"histogram_usec"]
+        found.append(
+            {
+                "command": command,
+                "calls": histogram[b"calls"],
+                "seconds": facts.get(f"cmdstat_{command}", {}).get("usec", 0) / 1e6,
+                "buckets": [(bound / 1e6, count) for bound, count in zip(pairs[::2], pairs[1::2], strict=True)],
+            }
+        )
+    return found
 
 
 def _client(address: str, password: str | None) -> redis.Redis:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from taskensemble.ai import Client
 from taskensemble.launch.embedded import free_port
-from tests.monitored import PASSWORD, finished_run, serving
+from tests.monitored import COMMAND, PASSWORD, finished_run, serving
 
 
 @pytest.fixture(scope="module")
@@ -100,4 +103,39 @@ def test_prometheus_reads_members_workers_and_durations(run: tuple[Path, str]) -
     assert samples["taskensemble_member_run_seconds_count", "Completed", "sweep"] == 5
     assert samples["taskensemble_member_run_seconds_count", "Failed", "sweep"] == 1
     assert samples["taskensemble_member_wait_seconds_count", "sweep"] == 6
+    assert samples["taskensemble_member_dispatch_seconds_count", "sweep"] == 6
     assert [value for key, value in samples.items() if key[0] == "taskensemble_worker_slots"] == [2]
+
+
+def test_prometheus_reads_how_often_and_how_long_models_run(run: tuple[Path, str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    started = subprocess.run(
+        [*COMMAND, "db", "start", "--port", "0", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    try:
+        address = json.loads(started.stdout)["addresses"][0]
+        client = Client(False, address=address)
+        client.set_script("double", "def double(x):\n    return x * 2\n", "CPU")
+        client.put_tensor("x", np.ones((4, 3), dtype=np.float32))
+        for _ in range(7):
+            client.run_script("double", "double", ["x"], ["y"])
+        url = f"http://127.0.0.1:{(port := free_port())}/metrics"
+        with serving(run[0], url, "metrics", "--port", str(port), "--db", address):
+            text = urllib.request.urlopen(url, timeout=20).read().decode()
+    finally:
+        subprocess.run([*COMMAND, "db", "stop"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    calls = families["taskensemble_inference_calls"].samples[0]
+    assert (calls.labels["model"], calls.labels["backend"], calls.labels["database"], calls.value) == (
+        "double", "TORCH", address, 7
+    )  # fmt: skip
+    assert families["taskensemble_inference_workers"].samples[0].value == 1
+    latencies = [
+        sample
+        for sample in families["taskensemble_inference_command_seconds"].samples
+        if sample.labels["command"] == "AI.SCRIPTEXECUTE"
+    ]
+    buckets = [sample.value for sample in latencies if sample.name.endswith("_bucket")]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == 7
+    assert next(sample.value for sample in latencies if sample.name.endswith("_sum")) > 0
