@@ -1,7 +1,9 @@
 #!/bin/bash
 # Installs what `make test-system` needs, from Debian's packages; what is there already is left alone.
 set -eu
-packages="slurmctld slurmd slurm-client munge openmpi-bin libopenmpi-dev mpich libmpich-dev lammps libhiredis-dev gcc chromium redis-server rabbitmq-server iproute2"
+packages="slurmctld slurmd slurm-client munge openmpi-bin libopenmpi-dev mpich libmpich-dev lammps libhiredis-dev gcc chromium redis-server rabbitmq-server iproute2 prometheus docker-compose tmux"
+# Some machines have it from elsewhere, which the package would overwrite.
+command -v kubectl >/dev/null || packages="$packages kubernetes-client"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"

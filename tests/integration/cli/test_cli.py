@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -341,3 +342,29 @@ def test_top_fills_the_terminal_and_ends_with_q(kept: Path) -> None:
     assert stopped["cancelled"] == 4
     assert json.loads(run("report", handle.run_id, "--json"))["status"]["state"] == "Cancelled"
     exp.close()
+
+
+def test_honcho_starts_what_the_procfile_says_and_ends_it(folder: Path) -> None:
+    pytest.importorskip("honcho")
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    program = folder / ".venv" / "bin" / "taskensemble"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    procfile = (Path(__file__).resolve().parents[3] / "Procfile").read_text()
+    # The default ports may be taken on the machine that tests.
+    for command in ("flower", "metrics"):
+        procfile = procfile.replace(f"{command} --wait", f"{command} --wait --port {embedded.free_port()}")
+    (folder / "Procfile").write_text(procfile)
+    honcho = subprocess.Popen([sys.executable, "-m", "honcho", "start"], stdout=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: embedded.attach(folder) is not None)
+        exp = Experiment("foreman")
+        handle = exp.start(exp.create_model("model", shell(exp, "true")), quiet=True)
+        assert handle.status().completed == 1
+        exp.close()
+    finally:
+        honcho.send_signal(signal.SIGINT)
+        said = honcho.communicate(timeout=60)[0]
+    assert "Metrics: http://" in said
+    assert "Flower: http://" in said
+    assert embedded.attach(folder) is None

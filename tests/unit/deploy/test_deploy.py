@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,10 @@ from typer.main import get_command
 
 from taskensemble.cli.main import app
 
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+ROOT = Path(__file__).resolve().parents[3]
+DEPLOY = ROOT / "deploy"
+SCRIPTS = sorted([*(DEPLOY / "slurm").iterdir(), *(DEPLOY / "pbs").iterdir()])
+HISTOGRAM = ("bucket", "count", "sum")
 MANIFESTS = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
 
 
@@ -35,6 +42,14 @@ def our_commands() -> list[tuple[str, list[str]]]:
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
         line = next(line for line in path.read_text().splitlines() if line.startswith("ExecStart="))
         found.append((path.name, line.split("taskensemble ", 1)[1].split()))
+    for path in [*SCRIPTS, ROOT / "Procfile"]:
+        lines = path.read_text().replace("\\\n", " ").splitlines()
+        for line in lines:
+            for _, words in re.findall(
+                r"(^|[ /;'])taskensemble ((?:up|down|worker|db|flower|metrics)\b[^;&|']*)", line
+            ):
+                if not line.startswith("#"):
+                    found.append((path.name, shlex.split(words)))
     return found
 
 
@@ -49,6 +64,83 @@ def test_every_command_in_deploy_is_one_that_the_command_line_takes(where: str, 
     if command.context_settings.get("ignore_unknown_options"):
         return  # its options belong to a worker, which has a parser of its own
     assert {argument for argument in rest if argument.startswith("-")} <= known, f"{where}: {rest}"
+
+
+def test_every_manifest_follows_the_schema_of_kubernetes() -> None:
+    validator = pytest.importorskip("kubernetes_validate")
+    for path in MANIFESTS:
+        for document in documents(path):
+            if document["kind"] not in ("Kustomization", "ScaledObject"):
+                validator.validate(document, "1.31", strict=True)
+
+
+def our_metrics() -> set[str]:
+    """Names that `taskensemble.metrics` tells, with the endings that Prometheus gives them."""
+    code = (ROOT / "taskensemble" / "metrics.py").read_text()
+    table = re.findall(r"^\| (taskensemble_\S.*?) \| (gauge|counter|histogram) \|", code, flags=re.MULTILINE)
+    names = set()
+    for cell, kind in table:
+        first, *rest = cell.split(", ")
+        names |= {first, *_siblings(first, rest)} if kind != "histogram" else {f"{first}_{end}" for end in HISTOGRAM}
+    return names
+
+
+def _siblings(first: str, endings: list[str]) -> Iterator[str]:
+    """`a_b_calls_total, _errors_` names a_b_errors_total too; `a_slots, _slots_free` names a_slots_free."""
+    for ending in endings:
+        stem = first.removesuffix("_total").rpartition("_")[0]
+        yield f"{stem}{ending}total" if ending.endswith("_") else f"{stem}{ending}"
+
+
+def queries() -> list[tuple[str, str]]:
+    """Every query that a dashboard or an alert asks, and where."""
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "taskensemble.json").read_text())
+    found = [(panel["title"], each["expr"]) for panel in board["panels"] for each in panel.get("targets", ())]
+    rules = documents(DEPLOY / "prometheus" / "alerts.yml")[0]["groups"][0]["rules"]
+    found += [(rule["alert"], rule["expr"]) for rule in rules]
+    scaling = documents(DEPLOY / "kubernetes" / "overlays" / "keda" / "worker-scaling.yaml")[0]
+    return [*found, ("KEDA", scaling["spec"]["triggers"][0]["metadata"]["query"])]
+
+
+@pytest.mark.parametrize(("where", "query"), queries())
+def test_every_query_asks_for_metrics_that_there_are(where: str, query: str) -> None:
+    asked = set(re.findall(r"taskensemble_\w+", query))
+    assert asked
+    assert asked <= our_metrics()
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap_and_have_ids_of_their_own() -> None:
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "taskensemble.json").read_text())
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert all(x < 24 for x, _ in cells)
+        taken |= cells
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_what_compose_mounts_from_this_repository_exists() -> None:
+    compose = documents(DEPLOY / "compose" / "compose.yaml")[0]
+    mounts = [
+        volume.split(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
+        if volume.startswith("..")
+    ]
+    assert len(mounts) >= 4
+    assert all((DEPLOY / "compose" / mount).exists() for mount in mounts)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_shell_reads_the_job_scripts(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
