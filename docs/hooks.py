@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "pictures/plate.png", content=_demo().read_bytes()))
     cli = importlib.import_module("cli_reference")
     files.append(File.generated(config, "reference/cli.md", content=cli.page()))
+    files.append(File.generated(config, "notebook.md", content=_notebook()))
     return files
+
+
+def _notebook() -> str:
+    """The notebook of the examples as a page: its text, and its cells as code."""
+    notebook = json.loads((DOCS.parent / "examples" / "notebook" / "tutorial.ipynb").read_text())
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    note = "The notebook itself is `examples/notebook/tutorial.ipynb`; a test runs its cells in a real kernel."
+    return "\n\n".join([parts[0], note, *parts[1:]]) + "\n"
 
 
 def _demo() -> Path:
