@@ -24,7 +24,7 @@ from taskensemble.engine import messages, signing, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
-from workers import allocation, ends, limits, process, reaper, transport
+from workers import allocation, ends, limits, logs, process, reaper, transport
 from workers.completion import completion
 from workers.members import Members
 from workers.setup import setup
@@ -123,6 +123,12 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json: an object a line, with run, member and attempt",
+    )
     options = parser.parse_args(argv)
     if options.slots is not None and options.slots < 1:
         parser.error(f"--slots {options.slots}: a worker needs at least one slot")
@@ -148,7 +154,8 @@ def make_node(options: argparse.Namespace) -> tuple[Node | allocation.Allocation
 def main(argv: list[str] | None = None) -> int:
     """Runs a worker until it is told to end."""
     options = arguments(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    logs.configure(options.log_level, options.log_format, name)
     broker_url = os.environ.get("TASKENSEMBLE_BROKER_URL", "")
     store_url = os.environ.get("TASKENSEMBLE_STORE_URL") or broker_url
     if not broker_url:
@@ -176,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     transport.install()
     node, pinned = make_node(options)
     worker = WorkerRecord(
-        name=options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        name=name,
         host=socket.gethostname(),
         pid=os.getpid(),
         boot=reaper.boot_id(),

@@ -19,12 +19,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import redis
-from billiard.einfo import ExceptionInfo
 from celery.exceptions import Retry
 from celery.worker import state
 
@@ -49,6 +49,7 @@ from workers import colocated, ends, process
 from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
 from workers.limits import Limits
 from workers.link import Link, ReplyError
+from workers.logs import about
 from workers.process import Attempt, Outcome
 from workers.setup import asset_reader
 from workers.slots import Node, Slot
@@ -66,8 +67,31 @@ _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 
 
+_TAIL = 4000
+"""Bytes of a failed member's log that Celery's event carries."""
+
+
 class MemberFailed(Exception):
     """A member's program failed: what Flower shows for it."""
+
+    def __repr__(self) -> str:
+        return f"FAILED: {self}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What Celery's events tell of a failed member: the parts of an `ExceptionInfo` that they read. Celery's own would show its
+    wrapper around the exception, and a traceback of this file."""
+
+    exception: Exception
+    traceback: str
+    internal: bool = False
+    tb: None = None
+
+    @property
+    def type(self) -> type[Exception]:
+        """Of the exception."""
+        return type(self.exception)
 
 
 class Members:
@@ -195,7 +219,8 @@ class Members:
                 try:
                     self._on_end(attempt, report)
                 except Exception as error:  # one member's trouble must not cost the others their end
-                    logger.exception("The end of member %d of %s could not be handled", attempt.index, attempt.run_id)
+                    what = "The end of member %d of %s could not be handled"
+                    logger.exception(what, attempt.index, attempt.run_id, extra=about(attempt))
                     self._finish(attempt, Outcome("l", None, f"its end could not be handled: {error}"))
         except (EOFError, OSError):
             self._on_guard_death()
@@ -329,7 +354,7 @@ class Members:
             attempt.member = _member(attempt, claim.member)
             self._read_secrets(attempt)
         except signing.SignatureError as error:
-            logger.error("Member %d of %s is refused: %s", attempt.index, attempt.run_id, error)
+            logger.error("Member %d of %s is refused: %s", attempt.index, attempt.run_id, error, extra=about(attempt))
             self._finish(attempt, Outcome("f", None, f"its record is refused: {error}"))
             return
         except (TaskensembleError, OSError, ValueError, redis.RedisError) as error:
@@ -344,7 +369,8 @@ class Members:
         request = attempt.request
         if answer == "schema":
             advice = "install the same version of taskensemble for drivers and workers"
-            logger.error("Run %s has another record schema than this worker's %d: %s", attempt.run_id, SCHEMA, advice)
+            what = "Run %s has another record schema than this worker's %d: %s"
+            logger.error(what, attempt.run_id, SCHEMA, advice, extra={"run": attempt.run_id})
             self._refused.add(attempt.queue)
             request.reject(requeue=True)
             self.on_queues()
@@ -355,7 +381,8 @@ class Members:
         elif answer == "cancelled":
             request._announce_revoked("cancelled", False, None, False)
         else:
-            logger.info("Message of member %d of %s refused: %s", attempt.index, attempt.run_id, answer)
+            what = "Message of member %d of %s refused: %s"
+            logger.info(what, attempt.index, attempt.run_id, answer, extra=about(attempt))
             request.on_success((False, answer, 0.0))
 
     def _run(self, run_id: str) -> RunRecord:
@@ -435,9 +462,8 @@ class Members:
                 return
             loaded = restore_assets(database, assets, asset_reader(self.store, attempt.run_id))
             if loaded:
-                logger.warning(
-                    "The database %r had lost %d assets of %s: loaded again", identifier, loaded, attempt.run_id
-                )
+                what = "The database %r had lost %d assets of %s: loaded again"
+                logger.warning(what, identifier, loaded, attempt.run_id, extra=about(attempt))
             self._assets_seen[key] = time.monotonic()
 
     def _folder(self, attempt: Attempt) -> Path | BaseException:
@@ -488,6 +514,10 @@ class Members:
         )
         attempt.request.on_accepted(os.getpid(), time.monotonic())
         attempt.accepted = True
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "%s of %s starts, attempt %d", member.name, attempt.run_id, attempt.number, extra=about(attempt)
+            )
 
     def _environment(self, run_id: str, number: int, template: TemplateRecord) -> int:
         """The guard's key for a template's environment."""
@@ -539,6 +569,12 @@ class Members:
 
     def _on_finished(self, attempt: Attempt, outcome: Outcome, answer: Any) -> None:
         word = answer[0].decode() if isinstance(answer, list) else "stale"
+        if logger.isEnabledFor(logging.INFO):
+            how = {"c": "completed", "f": "failed", "x": "was cancelled", "l": "was lost"}[outcome.letter]
+            name = attempt.index if attempt.member is None else attempt.member.name
+            what = "%s of %s %s after %.3f s%s (%s)"
+            reason = f": {outcome.reason}" if outcome.reason else ""
+            logger.info(what, name, attempt.run_id, how, outcome.ran, reason, word, extra=about(attempt))
         if attempt.spawned and isinstance(answer, list):
             self.guard.forget(attempt.id)
         if word == "retry":
@@ -558,11 +594,24 @@ class Members:
         elif outcome.letter == "x":
             request._announce_revoked("terminated", True, "SIGTERM", False)
         elif word in ("retry", "delayed"):
-            request.on_retry(_raised(Retry(exc=MemberFailed(outcome.reason), when=outcome.retry_delay)))
+            failure = self._failure(attempt, outcome)
+            again = Retry(exc=failure.exception, when=outcome.retry_delay)
+            request.on_retry(Failure(again, failure.traceback))
         elif outcome.letter == "f":
-            request.on_failure(_raised(MemberFailed(outcome.reason)), return_ok=True)
+            request.on_failure(self._failure(attempt, outcome), return_ok=True)
         else:
             request.on_success((False, 0, outcome.ran))
+
+    def _failure(self, attempt: Attempt, outcome: Outcome) -> Failure:
+        """The reason, and as its traceback the end of what the program wrote to its standard error, without its secrets."""
+        known = MemberFailed(f"return code {outcome.returncode}" if outcome.returncode is not None else outcome.reason)
+        if attempt.run is None or attempt.member is None:
+            return Failure(known, outcome.reason)
+        log = member_folder(attempt.run.entities[attempt.entity], attempt.member) / f"{attempt.member.name}.err"
+        tail = _tail(log) if attempt.spawned else ""
+        for value in self._secrets.get((attempt.run_id, attempt.member.template), {}).values():
+            tail = tail.replace(value, "…") if value else tail
+        return Failure(known, f"{outcome.reason}\n\n{tail}".rstrip())
 
     def _drop(self, attempt: Attempt) -> None:
         if self._attempts.pop(attempt.id, None) is not None:
@@ -799,11 +848,16 @@ def _member(attempt: Attempt, text: str) -> MemberRecord:
     return member
 
 
-def _raised(error: Exception) -> ExceptionInfo:
+def _tail(log: Path) -> str:
+    """The last lines of a log."""
     try:
-        raise error
-    except type(error):
-        return ExceptionInfo()
+        with log.open("rb") as stream:
+            start = max(0, stream.seek(0, os.SEEK_END) - _TAIL)
+            stream.seek(start)
+            text = stream.read(_TAIL).decode(errors="replace")
+    except OSError:
+        return ""
+    return text.partition("\n")[2] if start else text
 
 
 def _log_failure(future: Future[None]) -> None:

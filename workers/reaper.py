@@ -168,7 +168,12 @@ class Reaper(threading.Thread):
             if index not in present_indexes and index not in delayed
         ]
         if missing:
-            logger.warning("%d members of %s are published again: their messages are gone", len(missing), run.run_id)
+            logger.warning(
+                "%d members of %s are published again: their messages are gone",
+                len(missing),
+                run.run_id,
+                extra={"run": run.run_id},
+            )
             self._store.add_queues(messages.run_queues(run))
             self._publish(run, missing)
 
@@ -181,7 +186,7 @@ class Reaper(threading.Thread):
         if self._told.get(key, "") != lacking:
             self._told[key] = lacking
             if lacking:
-                logger.warning("%s of %s waits for %s", entity.name, run.run_id, lacking)
+                logger.warning("%s of %s waits for %s", entity.name, run.run_id, lacking, extra={"run": run.run_id})
         stands = self._stands(run.run_id, f"workers:{entity.index}", str(bool(lacking)))
         if not lacking or not run.wait_for_worker or stands < run.wait_for_worker:
             return
@@ -278,13 +283,18 @@ def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list
     noted = {held.member: report for held in lost if (report := notes.find(held.token)) is not None}
     answers = {held.member: ends.record(store, run, held, noted[held.member]) for held in lost if held.member in noted}
     if answers:
-        logger.warning("%d members of %s had ended, which their worker could not record", len(answers), run.run_id)
+        logger.warning(
+            "%d members of %s had ended, which their worker could not record",
+            len(answers),
+            run.run_id,
+            extra={"run": run.run_id},
+        )
     gone = [held for held in lost if held.member not in noted]
     words = store.lose(run.run_id, [(held.member, entity_of[held.member], held.counter, reason) for held in gone])
     answers.update(zip((held.member for held in gone), words, strict=True))
     again = [index for index, answer in answers.items() if answer == "retry"]
     if again:
-        logger.warning("%d members of %s run again: %s", len(again), run.run_id, reason)
+        logger.warning("%d members of %s run again: %s", len(again), run.run_id, reason, extra={"run": run.run_id})
     publish_again(store, publisher, run, again)
     ended = {entity_of[index] for index, answer in answers.items() if answer == "zero"}
     publisher.publish(messages.completion_message(run, entity) for entity in ended)

@@ -45,7 +45,7 @@ def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, 
         raise  # the store is away: the reaper sees that this setup stands still
     except Exception as error:
         if not isinstance(error, TaskensembleError):
-            logger.exception("The setup of %s failed", run_id)
+            logger.exception("The setup of %s failed", run_id, extra={"run": run_id})
         store.fail_run(run_id, f"{type(error).__name__}: {error}")
         return f"failed: {error}"
     finally:

@@ -348,3 +348,18 @@ def test_enough_members_are_as_many_as_were_asked_for(plane: Plane, tmp_path: Pa
     plane.start(run, members)
     status = plane.finish(run.run_id)
     assert (status.state, status.failed, status.cancelled) == (State.FAILED, 5, 35)
+
+
+def test_a_worker_logs_lines_of_json_with_run_member_and_attempt(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1", "--log-format", "json")
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", "exit 4"], 1, policy={"retries": 1})
+    plane.start(run, members)
+    assert plane.finish(run.run_id).failed == 1
+    until(lambda: "(zero)" in plane.log("w0"), "its end is logged")
+    lines = [json.loads(line) for line in plane.log("w0").splitlines()]
+    assert {line["worker"] for line in lines} == {"w0"}
+    about = [line for line in lines if line.get("run") == run.run_id]
+    assert [(line["member"], line["attempt"]) for line in about] == [("plate_0", number) for number in (1, 1, 2, 2)]
+    assert about[0]["message"] == f"plate_0 of {run.run_id} starts, attempt 1"
+    assert "failed after" in about[-1]["message"]
+    assert (about[0]["level"], about[0]["time"][-6:]) == ("INFO", "+00:00")

@@ -67,7 +67,7 @@ def test_flower_shows_members_under_their_names_with_failed_ones_as_failures(kep
         url = f"http://127.0.0.1:{port}/api"
         eventually(lambda: ask(f"{url}/workers?refresh=1", credentials))
         exp = Experiment("plate")
-        script = 'case "$TASKENSEMBLE_MEMBER" in *_1) exit 3;; esac'
+        script = 'case "$TASKENSEMBLE_MEMBER" in *_1) echo no such mesh >&2; exit 3;; esac'
         program = exp.create_run_settings(exe="/bin/sh", exe_args=["-c", script])
         run = exp.start(exp.create_ensemble("plate", replicas=3, run_settings=program), quiet=True)
 
@@ -85,7 +85,10 @@ def test_flower_shows_members_under_their_names_with_failed_ones_as_failures(kep
         }
         assert run.run_id in tasks["plate_0"]["args"]
         assert "'experiment': 'plate'" in tasks["plate_0"]["kwargs"]
-        assert "exit status 3" in tasks["plate_1"]["traceback"]
+        assert tasks["plate_1"]["exception"] == "FAILED: return code 3"
+        reason, _, log = tasks["plate_1"]["traceback"].partition("\n\n")
+        assert reason.startswith("exit status 3; see /")
+        assert log == "no such mesh"
         with pytest.raises(urllib.error.HTTPError, match="401"):
             ask(f"{url}/tasks", None)
         for process in (flower.pid, *_children(flower.pid)):
