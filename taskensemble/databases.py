@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,8 @@ class Databases:
             intra_op_threads=database.intra_op_threads or 0,
             inter_op_threads=database.inter_op_threads or 0,
             workers_per_device=database.threads_per_queue or 1,
+            restricted=database.restricted,
+            secret=secrets.token_hex(16) if database.restricted else None,
             owner=None if self._experiment.ends_with_driver else 0,
         )
         record = self._start_hosted(database, options) or start_database(options)

@@ -13,10 +13,12 @@ after a restart but the place in each run's event stream, from which it counts e
 | taskensemble_member_dispatch_seconds | histogram | experiment: from the release, or the end of a member before it, to a start |
 | taskensemble_database_up, _memory_bytes, _clients | gauge | experiment, database |
 | taskensemble_inference_workers, _workers_busy, _jobs_waiting | gauge | the same |
-| taskensemble_inference_calls_total, _errors_, _samples_, _seconds_ | counter | the same, and shard, model, backend, device |
+| taskensemble_inference_calls_total, _errors_, _samples_, _seconds_, _batches_ | counter | and shard, model, backend, device |
+| taskensemble_inference_waiting | gauge | the same: requests in the model's queue |
+| taskensemble_inference_latency_seconds | histogram | the same: a request's arrival at the database to its outputs |
 | taskensemble_inference_command_seconds | histogram | experiment, database, shard, command: how long clients waited for it |
 
-A batch's mean size is the rate of taskensemble_inference_samples_total by that of taskensemble_inference_calls_total.
+A batch's mean size in samples is the rate of taskensemble_inference_samples_total by that of _batches_total.
 """
 
 from __future__ import annotations
@@ -197,8 +199,17 @@ class ControlPlaneCollector(Collector):
                 ("errors", "Executions that failed"),
                 ("samples", "Samples that models were given"),
                 ("seconds", "Time spent in the backend"),
+                ("batches", "Runs of the backend, each of one request or more"),
             )
         }
+        waiting = GaugeMetricFamily(
+            "taskensemble_inference_waiting", "Requests in a model's queue", labels=[*_DATABASE, *_MODEL]
+        )
+        latency = HistogramMetricFamily(
+            "taskensemble_inference_latency_seconds",
+            "From a request's arrival at the database to its outputs",
+            labels=[*_DATABASE, *_MODEL],
+        )
         for database in snapshot.databases(self._store, self._others, commands=True):
             labels = [database["experiment"], database["identifier"]]
             for name, family in gauges.items():
@@ -207,12 +218,22 @@ class ControlPlaneCollector(Collector):
                 names = [*labels, asset["shard"], asset["name"], asset["backend"], asset["device"]]
                 for name, counter in counters.items():
                     counter.add_metric(names, max(0, asset[name]))
+                waiting.add_metric(names, asset["waiting"])
+                latency.add_metric(names, *_histogram(asset["latencies"]))
             for command in database["commands"]:
                 names = [*labels, command["shard"], command["command"]]
                 latencies.add_metric(names, _buckets(command), sum_value=command["seconds"])
         yield from gauges.values()
         yield from counters.values()
-        yield latencies
+        yield from (latencies, waiting, latency)
+
+
+def _histogram(latencies: Mapping[float, int]) -> tuple[list[tuple[str, float]], float]:
+    """A model's latencies over `LATENCIES`, and their sum in seconds: each is known to an eighth."""
+    buckets = [
+        (str(bound), float(sum(count for end, count in latencies.items() if end <= bound))) for bound in LATENCIES
+    ]
+    return [*buckets, ("+Inf", float(sum(latencies.values())))], sum(end * count for end, count in latencies.items())
 
 
 def _buckets(command: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from taskensemble.errors import DatabaseError
 
 if TYPE_CHECKING:
     from taskensemble.database.connection import Administration
+    from taskensemble.database.figures import Figures
     from taskensemble.engine.records import DatabaseAddressRecord
 
 app = typer.Typer(help="Start, look at and stop databases.", no_args_is_help=True)
@@ -116,20 +117,21 @@ def info(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> Non
     if as_json:
         print_json(facts)
         return
-    table(
-        ("Server", "Version", "Memory", "Clients", "Keys", "Commands/s", "Up"), (tuple(fact.values()) for fact in facts)
-    )
+    table(_SERVER_COLUMNS, (tuple(fact[name] for name in _SERVER_FACTS) for fact in facts))
 
 
 @app.command()
 def models(database: Path = DATABASE_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
-    """List the ML models and scripts with how often and how long they ran."""
-    found = [row for address, client in _clients(_record(database)) for row in _models(address, client)]
+    """List the ML models and scripts: how often they ran, in what batches, how long their callers waited."""
+    found = [
+        _row(address, figures)
+        for address, client in _clients(_record(database))
+        for figures in _models(client).values()
+    ]
     if as_json:
         print_json(found)
         return
-    columns = ("Server", "Name", "Type", "Backend", "Device", "Calls", "Errors", "Mean ms")
-    table(columns, (tuple(row.values()) for row in found))
+    table(_MODEL_COLUMNS, (_cells(row) for row in found))
 
 
 @app.command()
@@ -138,35 +140,28 @@ def top(
     interval: float = typer.Option(1.0, min=0.1, help="Seconds between two pictures."),
     count: int = typer.Option(0, min=0, help="Pictures to show; 0: until interrupted."),
 ) -> None:
-    """Show commands a second, memory and the calls of each model, again and again."""
+    """Show commands a second, memory, and what each model did since the last picture, again and again.
+
+    p50 and p99 are of the requests that were answered in between, from their arrival to their outputs.
+    """
     record = _record(database)
+    before = {address: _models(client) for address, client in _clients(record)}
     shown = 0
-    before = {row["name"]: row["calls"] for address, client in _clients(record) for row in _models(address, client)}
     while True:
         time.sleep(interval)
-        facts = [_facts(address, client) for address, client in _clients(record)]
-        rows = [row for address, client in _clients(record) for row in _models(address, client)]
+        servers, rows = [], []
+        for address, client in _clients(record):
+            facts = _facts(address, client)
+            now = _models(client, before.get(address), facts)
+            servers.append(tuple(facts[name] for name in _SERVER_FACTS))
+            for key, figures in now.items():
+                row = _row(address, figures.since(before.get(address, {}).get(key)))
+                rows.append((f"{row['calls'] / interval:.1f}", *_cells(row)))
+            before[address] = now
         click.clear()
-        table(
-            ("Server", "Version", "Memory", "Clients", "Keys", "Commands/s", "Up"),
-            (tuple(fact.values()) for fact in facts),
-        )
+        table(_SERVER_COLUMNS, servers)
         typer.echo()
-        table(
-            ("Name", "Backend", "Device", "Calls", "Calls/s", "Mean ms"),
-            (
-                (
-                    row["name"],
-                    row["backend"],
-                    row["device"],
-                    row["calls"],
-                    f"{(row['calls'] - before.get(row['name'], 0)) / interval:.1f}",
-                    row["mean_ms"],
-                )
-                for row in rows
-            ),
-        )
-        before = {row["name"]: row["calls"] for row in rows}
+        table(("Calls/s", *_MODEL_COLUMNS), rows)
         shown += 1
         if count and shown >= count:
             return
@@ -196,11 +191,11 @@ def _record(database: Path) -> DatabaseAddressRecord:
 
 
 def _clients(record: DatabaseAddressRecord) -> Iterator[tuple[str, Administration]]:
-    from taskensemble.database.connection import Refused, connected
+    from taskensemble.database.connection import Refused, connected, login
 
     for address in record.addresses:
         try:
-            with connected(address, record.password) as client:
+            with connected(address, login(record)) as client:
                 yield address, client
         except Refused as error:
             raise DatabaseError(f"The database at {address} does not answer: {error}") from error
@@ -216,25 +211,53 @@ def _facts(address: str, client: Administration) -> dict[str, Any]:
         "keys": client.ask("DBSIZE"),
         "commands_per_second": int(known["instantaneous_ops_per_sec"]),
         "up_seconds": int(known["uptime_in_seconds"]),
+        "assets": int(known.get("ai_stored_models_and_scripts", -1)),
     }
 
 
-def _models(address: str, client: Administration) -> Iterator[dict[str, Any]]:
-    from taskensemble.ai.administration import pairs
-    from taskensemble.database.connection import text
+def _models(
+    client: Administration, earlier: Mapping[bytes, Figures] | None = None, facts: Mapping[str, Any] | None = None
+) -> dict[bytes, Figures]:
+    """The figures of a server's models and scripts. To find their keys the server walks the keyspace: where an earlier look
+    found as many as the server says it has now, its keys are asked for again."""
+    from taskensemble.ai.resp import ReplyError
+    from taskensemble.database.figures import asset_keys, read_figures
 
-    keys = {bytes(entry[0]) for command in ("AI._MODELSCAN", "AI._SCRIPTSCAN") for entry in client.ask(command)}
-    for key in sorted(keys):
-        facts = pairs(client.ask("AI.INFO", key))
-        calls = int(facts.get("calls", 0))
-        micros = int(facts.get("duration", 0))
-        yield {
-            "server": address,
-            "name": text(key),
-            "type": facts.get("type", ""),
-            "backend": facts.get("backend", ""),
-            "device": facts.get("device", ""),
-            "calls": calls,
-            "errors": int(facts.get("errors", 0)),
-            "mean_ms": f"{micros / calls / 1000:.3f}" if calls else "",
-        }
+    known = list(earlier or ())
+    found = read_figures(client.ask, known, ReplyError)
+    if len(found) != len(known) or facts is None or facts["assets"] != len(known):
+        known = asset_keys(client.ask)
+        found = read_figures(client.ask, known, ReplyError)
+    return {figures.name.encode(): figures for figures in found}
+
+
+def _row(address: str, figures: Figures) -> dict[str, Any]:
+    median, most = figures.latency(0.5), figures.latency(0.99)
+    return {
+        "server": address,
+        "name": figures.name,
+        "type": figures.type,
+        "backend": figures.backend,
+        "device": figures.device,
+        "calls": figures.calls,
+        "errors": figures.errors,
+        "batches": figures.batches,
+        "mean_batch": figures.mean_batch,
+        "largest_batch": figures.largest_batch,
+        "waiting": figures.waiting,
+        "p50_ms": None if median is None else median * 1000,
+        "p99_ms": None if most is None else most * 1000,
+        "mean_ms": figures.seconds / figures.calls * 1000 if figures.calls else None,
+    }
+
+
+_SERVER_COLUMNS = ("Server", "Version", "Memory", "Clients", "Keys", "Commands/s", "Up")
+_SERVER_FACTS = ("server", "version", "memory", "clients", "keys", "commands_per_second", "up_seconds")
+_MODEL_COLUMNS = (
+    "Server", "Name", "Type", "Backend", "Device", "Calls", "Errors", "Batches", "Requests/batch", "Largest", "Waiting",
+    "p50 ms", "p99 ms", "Mean ms",
+)  # fmt: skip
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple("" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row.values())

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 
+from taskensemble.database.figures import asset_keys, read_figures
 from taskensemble.engine.records import AttemptRecord, DatabaseAddressRecord, MemberRecord, State
 from taskensemble.engine.store import Store
 from taskensemble.errors import RunNotFoundError
@@ -132,7 +133,7 @@ def _database(address: DatabaseAddressRecord, commands: bool) -> dict[str, Any]:
     shown |= {"assets": [], "commands": []}
     for where in address.addresses:
         try:
-            with _client(where, address.password) as client:
+            with _client(where, address) as client:
                 facts: dict[str, Any] = client.info("everything")
                 for name, field in _FIGURES.items():
                     shown[name] += facts.get(field, 0)
@@ -173,32 +174,39 @@ def _latencies(client: redis.Redis, facts: dict[str, Any]) -> list[dict[str, Any
     return found
 
 
-def _client(address: str, password: str | None) -> redis.Redis:
-    url = address if address.startswith("unix://") else f"redis://{address}"
-    return redis.Redis.from_url(url, password=password, protocol=2, socket_timeout=2.0, socket_connect_timeout=2.0)
+def _client(server: str, address: DatabaseAddressRecord) -> redis.Redis:
+    url = server if server.startswith("unix://") else f"redis://{server}"
+    return redis.Redis.from_url(
+        url,
+        username=address.user or None,
+        password=address.password,
+        protocol=2,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+    )
 
 
 def _assets(client: redis.Redis) -> list[dict[str, Any]]:
-    """AI.INFO of every model and script: calls, errors, samples, time in the backend (seconds)."""
+    """Every model and script: calls, errors, samples, time in the backend (seconds), batches, what waits, latencies (seconds)."""
     ask: Any = client.execute_command
-    found = []
-    for command in ("AI._MODELSCAN", "AI._SCRIPTSCAN"):
-        for key, _tag in ask(command):
-            reply = ask("AI.INFO", key)
-            facts = {reply[at].decode(): reply[at + 1] for at in range(0, len(reply), 2)}
-            found.append(
-                {
-                    "name": _plain(facts["key"]),
-                    "type": _plain(facts["type"]),
-                    "backend": _plain(facts["backend"]),
-                    "device": _plain(facts["device"]),
-                    "calls": int(facts["calls"]),
-                    "errors": int(facts["errors"]),
-                    "samples": int(facts["samples"]),
-                    "seconds": int(facts["duration"]) / 1e6,
-                }
-            )
-    return found
+    return [
+        {
+            "name": figures.name,
+            "type": figures.type,
+            "backend": figures.backend,
+            "device": figures.device,
+            "calls": figures.calls,
+            "errors": figures.errors,
+            "samples": figures.samples,
+            "seconds": figures.seconds,
+            "batches": figures.batches,
+            "waiting": figures.waiting,
+            "p50": figures.latency(0.5),
+            "p99": figures.latency(0.99),
+            "latencies": {end / 1e6: count for end, count in figures.latencies.items()},
+        }
+        for figures in read_figures(ask, asset_keys(ask), redis.ResponseError)
+    ]
 
 
 def _plain(value: Any) -> str:

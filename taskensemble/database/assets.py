@@ -16,7 +16,7 @@ from taskensemble.ai.topology import shard_tag
 from taskensemble.engine.records import AssetRecord, DatabaseAddressRecord
 from taskensemble.errors import AssetError
 
-from .connection import Administration, Refused, connected, text
+from .connection import Administration, Refused, connected, login, text
 
 _LOAD_WITHIN = 600.0
 """Seconds: a first load starts an inference worker, which imports its backend."""
@@ -97,7 +97,7 @@ def restore_assets(
 def _holds(record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord) -> bool:
     """Whether a server has all copies of an asset."""
     try:
-        with connected(address, record.password, timeout=_ANSWER_WITHIN) as client:
+        with connected(address, login(record), timeout=_ANSWER_WITHIN) as client:
             for copy in copies(asset, tag):
                 try:
                     _verify(client, asset, copy, asset.size)
@@ -115,7 +115,7 @@ def server_tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
     tags = []
     try:
         for address in record.addresses:
-            with connected(address, record.password) as client:
+            with connected(address, login(record)) as client:
                 myself = next(line for line in text(client.ask("CLUSTER", "NODES")).splitlines() if "myself" in line)
             ranges = [part for part in myself.split()[8:] if not part.startswith("[")]
             if not ranges:
@@ -129,7 +129,7 @@ def server_tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
 def _load(record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, blob: bytes) -> None:
     for copy in copies(asset, tag):
         try:
-            with connected(address, record.password, timeout=_LOAD_WITHIN) as client:
+            with connected(address, login(record), timeout=_LOAD_WITHIN) as client:
                 client.ask(*_store_command(asset, copy, blob))
                 _verify(client, asset, copy, len(blob))
         except Refused as error:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from taskensemble.ai.resp import Address
 from taskensemble.errors import DatabaseError
 
-from .connection import Administration, Refused, connected, text
+from .connection import Administration, Login, Refused, connected, text
 
 SLOTS = 16384
 _HEALTHY_WITHIN = 60.0
@@ -21,26 +21,26 @@ def slot_ranges(shards: int) -> list[tuple[int, int]]:
     return [(low, high - 1) for low, high in pairwise(bounds)]
 
 
-def form_cluster(addresses: Sequence[str], password: str | None = None, within: float = _HEALTHY_WITHIN) -> None:
+def form_cluster(addresses: Sequence[str], known: Login | None = None, within: float = _HEALTHY_WITHIN) -> None:
     """Make one cluster of empty servers that run in cluster mode, and wait until each of them is healthy.
 
     Arguments:
         addresses: `host:port` of each shard, three or more.
-        password: the administrator's, as in an address record.
+        known: the administrator, where the servers have one.
     Raises:
         DatabaseError: a server refuses, or the cluster is not healthy within so many seconds.
     """
     first = Address.parse(addresses[0])
     for index, (address, (low, high)) in enumerate(zip(addresses, slot_ranges(len(addresses)), strict=True)):
         try:
-            with connected(address, password) as client:
+            with connected(address, known) as client:
                 client.ask("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
                 _take_slots(client, low, high)
                 if index:
                     client.ask("CLUSTER", "MEET", first.host, first.port)
         except Refused as error:
             raise DatabaseError(f"{address} cannot become a shard of a cluster: {error}") from error
-    wait_healthy(addresses, password, within)
+    wait_healthy(addresses, known, within)
 
 
 def _take_slots(client: Administration, low: int, high: int) -> None:
@@ -50,7 +50,7 @@ def _take_slots(client: Administration, low: int, high: int) -> None:
         client.ask("CLUSTER", "ADDSLOTS", *range(low, high + 1))
 
 
-def wait_healthy(addresses: Sequence[str], password: str | None = None, within: float = _HEALTHY_WITHIN) -> None:
+def wait_healthy(addresses: Sequence[str], known: Login | None = None, within: float = _HEALTHY_WITHIN) -> None:
     """Wait until every shard knows all others and has all slots served.
 
     Raises:
@@ -58,7 +58,7 @@ def wait_healthy(addresses: Sequence[str], password: str | None = None, within: 
     """
     deadline = time.monotonic() + within
     while True:
-        sick = [address for address in addresses if not _healthy(address, password, len(addresses))]
+        sick = [address for address in addresses if not _healthy(address, known, len(addresses))]
         if not sick:
             return
         if time.monotonic() > deadline:
@@ -66,9 +66,9 @@ def wait_healthy(addresses: Sequence[str], password: str | None = None, within: 
         time.sleep(0.02)
 
 
-def _healthy(address: str, password: str | None, shards: int) -> bool:
+def _healthy(address: str, known: Login | None, shards: int) -> bool:
     try:
-        with connected(address, password, timeout=2.0) as client:
+        with connected(address, known, timeout=2.0) as client:
             state = text(client.ask("CLUSTER", "INFO"))
             nodes = text(client.ask("CLUSTER", "NODES"))
     except Refused:

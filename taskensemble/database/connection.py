@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from taskensemble.ai.administration import parse_info
 from taskensemble.ai.resp import Address, Argument, Connection, Reply, ReplyError
+from taskensemble.engine.records import DatabaseAddressRecord
 
 Refused = (ReplyError, OSError)
 """What a command on an administrative connection raises: the server's error, or a connection that fails."""
 
 
-def credentials(password: str | None) -> tuple[str, str] | None:
-    """User and password of an address record: its password is `user:password`, or the default user's alone."""
-    if not password:
-        return None
-    user, colon, secret = password.partition(":")
-    return (user, secret) if colon else ("", password)
+class Login(NamedTuple):
+    """What a connection authenticates with; an empty user is the default one."""
+
+    user: str
+    password: str
+
+
+def login(record: DatabaseAddressRecord) -> Login | None:
+    """What the address record of a database says about logging in; None: nothing is needed."""
+    return Login(record.user, record.password) if record.password else None
 
 
 class Administration:
@@ -48,21 +54,19 @@ class Administration:
 
 
 @contextmanager
-def connected(address: str, password: str | None = None, *, timeout: float = 10.0) -> Iterator[Administration]:
+def connected(address: str, known: Login | None = None, *, timeout: float = 10.0) -> Iterator[Administration]:
     """A connection that is tried once and closed afterwards.
 
     Arguments:
         address: `host:port` or `unix://path`.
-        password: as in an address record.
+        known: who logs in; None: nobody.
         timeout: seconds for connecting, and for each reply.
     """
     connection = Connection(Address.parse(address), min(timeout, 10.0))
     try:
         administration = Administration(connection, timeout)
-        known = credentials(password)
         if known:
-            user, secret = known
-            administration.ask("AUTH", *((user, secret) if user else (secret,)))
+            administration.ask("AUTH", *(known if known.user else (known.password,)))
         yield administration
     finally:
         connection.close()

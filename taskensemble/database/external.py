@@ -8,7 +8,7 @@ from taskensemble.ai.resp import Address
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, InputError
 
-from .connection import Administration, Refused, connected, text
+from .connection import Administration, Login, Refused, connected, text
 
 
 def attach_database(url: str, identifier: str = "") -> DatabaseAddressRecord:
@@ -21,9 +21,9 @@ def attach_database(url: str, identifier: str = "") -> DatabaseAddressRecord:
         InputError: the URL is none of these.
         DatabaseError: nothing answers there, or what answers does not know the AI commands.
     """
-    address, password = _parsed(url)
+    address, login = _parsed(url)
     try:
-        with connected(address, password) as client:
+        with connected(address, login) as client:
             known = client.ask("COMMAND", "INFO", "AI.TENSORSET", "AI.MODELEXECUTE")
             clustered = client.info("cluster").get("cluster_enabled") == "1"
             shards = _shards(client) if clustered else [address]
@@ -38,11 +38,16 @@ def attach_database(url: str, identifier: str = "") -> DatabaseAddressRecord:
             f"The server at {address} does not know AI.TENSORSET: load the AI module of taskensemble, or RedisAI"
         )
     return DatabaseAddressRecord(
-        identifier=identifier, addresses=tuple(shards), cluster=clustered, external=True, password=password
+        identifier=identifier,
+        addresses=tuple(shards),
+        cluster=clustered,
+        external=True,
+        user=login.user if login else "",
+        password=login.password if login else None,
     )
 
 
-def _parsed(url: str) -> tuple[str, str | None]:
+def _parsed(url: str) -> tuple[str, Login | None]:
     if url.startswith("unix://"):
         return url, None
     parts = urlsplit(url if "://" in url else f"redis://{url}")
@@ -55,10 +60,8 @@ def _parsed(url: str) -> tuple[str, str | None]:
             f"url={url!r}: give redis://[[user]:password@]host:port, host:port or unix://path of a running database"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    password = unquote(parts.password) if parts.password else None
-    if password and parts.username:
-        password = f"{unquote(parts.username)}:{password}"
-    return str(Address.parse(f"{host}:{port}")), password
+    login = Login(unquote(parts.username or ""), unquote(parts.password)) if parts.password else None
+    return str(Address.parse(f"{host}:{port}")), login
 
 
 def _shards(client: Administration) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from taskensemble import guard
 from taskensemble.errors import DatabaseError, InputError
 
-from .connection import Refused, connected
+from .connection import Login, Refused, connected
 
 SERVER_VARIABLE = "TASKENSEMBLE_DB_SERVER"
 """Environment variable: path or name of another server binary, Redis 6.2 or newer or Valkey 8 or newer."""
@@ -74,9 +74,9 @@ class ServerOptions:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
-    def password(self) -> str | None:
-        """The administrator's, as an address record holds it."""
-        return f"{ADMINISTRATOR}:{self.secret}" if self.secret else None
+    def login(self) -> Login | None:
+        """The administrator's of a restricted server."""
+        return Login(ADMINISTRATOR, self.secret) if self.secret else None
 
     @property
     def configuration(self) -> Path:
@@ -260,7 +260,7 @@ def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within:
     pause = 0.005
     while True:
         try:
-            with connected(options.address, options.password, timeout=2.0) as client:
+            with connected(options.address, options.login, timeout=2.0) as client:
                 facts = client.info("server")
                 # Where the port is taken, it is somebody else's server that answers.
                 if facts.get("config_file") == str(options.configuration):

@@ -19,7 +19,7 @@ from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
 from .cluster import form_cluster
-from .connection import Refused, connected, credentials
+from .connection import Refused, connected, login
 from .server import ServerOptions, free_port, interface_address, pinned, start_server, wait_gone, wait_ready
 
 _SUPERVISED_WITHIN = 60.0
@@ -45,6 +45,7 @@ class DatabaseOptions:
         settings: configuration as in valkey.conf: maxmemory, save, …
         module_arguments: of the AI module, such as ("MODEL_EXECUTION_TIMEOUT", "5000").
         restricted: limit by ACL what clients without a password may do.
+        secret: the administrator's password on a restricted database; None: a new one.
         cpus: CPUs that the servers and their workers may use; empty: any.
         owner: pid of the process that it ends with, however that ends; None: this process; 0: none.
         supervise: whether inference workers are started on demand.
@@ -66,6 +67,7 @@ class DatabaseOptions:
     settings: Mapping[str, str] = field(default_factory=dict)
     module_arguments: tuple[str, ...] = ()
     restricted: bool = False
+    secret: str | None = field(default=None, repr=False)
     cpus: tuple[int, ...] = ()
     owner: int | None = None
     supervise: bool = True
@@ -85,7 +87,8 @@ def start_database(
         options: what to start.
         part_answers: called with the servers of a cluster's part once they answer; supervision waits for the cluster.
     Returns:
-        Its address. The record's password is the administrator's of a restricted database; members need none.
+        Its address. The record's user and password are the administrator's of a restricted database; members need
+            none.
     Raises:
         InputError: an argument cannot be used.
         DatabaseError: it could not be started; then nothing of it is left.
@@ -101,7 +104,7 @@ def start_database(
             supervisor, report = _start_supervisor(options, servers)
         pids = [wait_ready(server, process) for server, process in zip(servers, processes, strict=True)]
         if options.shards > 1 and options.part is None:
-            form_cluster([server.address for server in servers], servers[0].password)
+            form_cluster([server.address for server in servers], servers[0].login)
         if part_answers is not None:
             part_answers(_record(options, servers, pids))
         if supervisor is not None:
@@ -120,13 +123,15 @@ def start_database(
 
 
 def _record(options: DatabaseOptions, servers: Sequence[ServerOptions], pids: Sequence[int]) -> DatabaseAddressRecord:
+    known = servers[0].login
     return DatabaseAddressRecord(
         identifier=options.identifier,
         addresses=tuple(server.address for server in servers),
         cluster=options.shards > 1,
         processes=tuple(pids),
         host=socket.gethostname(),
-        password=servers[0].password,
+        user=known.user if known else "",
+        password=known.password if known else None,
     )
 
 
@@ -143,7 +148,7 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
     if not hosts:
         raise InputError("interfaces: give at least one network interface")
     clustered = options.shards > 1
-    secret = secrets.token_hex(16) if options.restricted else None
+    secret = (options.secret or secrets.token_hex(16)) if options.restricted else None
     servers = []
     for place, index in enumerate(range(options.shards) if options.part is None else options.part):
         port = options.port + place if options.port else 0
@@ -194,7 +199,7 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
     command += ["--intra-op-threads", str(options.intra_op_threads)]
     command += ["--inter-op-threads", str(options.inter_op_threads)]
     environment = dict(os.environ)
-    known = credentials(servers[0].password)
+    known = servers[0].login
     if known:
         environment["TASKENSEMBLE_DB_USER"], environment["TASKENSEMBLE_DB_PASSWORD"] = known
     log = _supervisor_log(options).open("ab")
@@ -246,7 +251,7 @@ def is_alive(record: DatabaseAddressRecord, timeout: float = 2.0) -> bool:
     """Whether every server of a database answers."""
     try:
         for address in record.addresses:
-            with connected(address, record.password, timeout=timeout) as client:
+            with connected(address, login(record), timeout=timeout) as client:
                 client.ask("PING")
     except Refused:
         return False
@@ -261,7 +266,7 @@ def configure_database(record: DatabaseAddressRecord, key: str, value: str) -> N
     """
     for address in record.addresses:
         try:
-            with connected(address, record.password) as client:
+            with connected(address, login(record)) as client:
                 client.ask("CONFIG", "SET", key, value)
         except Refused as error:
             raise DatabaseError(f"{key}={value!r} was refused by the database at {address}: {error}") from error
@@ -279,7 +284,7 @@ def stop_database(record: DatabaseAddressRecord, timeout: float = 30.0) -> None:
         return
     here = record.host in ("", socket.gethostname())
     for address in record.addresses:
-        with suppress(*Refused), connected(address, record.password, timeout=timeout) as client:
+        with suppress(*Refused), connected(address, login(record), timeout=timeout) as client:
             client.ask("SHUTDOWN")
     if not here:
         _wait_silent(record, timeout)

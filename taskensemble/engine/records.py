@@ -197,7 +197,10 @@ class DatabaseAddressRecord(Record):
     processes: tuple[int, ...] = ()
     """Pids on `host`, first the server's, then its supervisor's."""
     host: str = ""
+    user: str = ""
+    """Whose password it is; empty: the default user's."""
     password: str | None = None
+    """None: none is needed. Members are not told it."""
 
 
 class TemplateRecord(Record):

@@ -204,6 +204,8 @@ class Database(Entity):
         single_cmd: start all nodes by one command.
         threads_per_queue, inter_op_threads, intra_op_threads: threads of the inference: of a device, between and within
             operations.
+        restricted: limit by ACL what members may do: no CONFIG, MODULE, DEBUG, SHUTDOWN and the like. SmartRedis' config_get,
+            config_set, save and flush_db fail then.
         db_identifier: names it among several; members find its address in SSDB_<identifier>.
         linger: seconds that its batch job goes on when nobody uses it: no driver that started or reconnected to it lives, no
             run of the experiment is unfinished, no client sends commands. `math.inf`: until it is stopped or its time is up.
@@ -233,6 +235,7 @@ class Database(Entity):
         threads_per_queue: int | None = None,
         inter_op_threads: int | None = None,
         intra_op_threads: int | None = None,
+        restricted: bool = False,
         db_identifier: str = UNNAMED,
         linger: float | None = None,
         **batch_keywords: Any,
@@ -246,6 +249,9 @@ class Database(Entity):
         self.threads_per_queue = threads_per_queue
         self.inter_op_threads = inter_op_threads
         self.intra_op_threads = intra_op_threads
+        if not isinstance(restricted, bool):
+            raise InputTypeError(f"restricted={restricted!r} must be True or False")
+        self.restricted = restricted
         self.alloc = alloc
         self.single_cmd = bool(single_cmd) and self.launcher != "local"
         self.linger = _check_linger(linger, batch)

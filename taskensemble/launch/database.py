@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from taskensemble.database import DatabaseOptions, is_alive, read_record, start_database, stop_database, write_record
 from taskensemble.database.cluster import form_cluster
+from taskensemble.database.connection import login
 from taskensemble.engine.allocation import AllocationNode, AllocationRecord, BatchRecord
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, InputError, TaskensembleError
@@ -263,7 +264,7 @@ def _await(options: DatabaseOptions, paths: DatabasePaths, host: Host, seconds: 
     try:
         if options.shards > 1:
             servers = merged(_await_records(options, paths, host, "servers", seconds), options.shards)
-            form_cluster(servers.addresses, servers.password)
+            form_cluster(servers.addresses, login(servers))
         record = merged(_await_records(options, paths, host, "address", seconds), options.shards)
     except BaseException:
         for started in (read_record(path) for path in (*paths.records("servers"), *paths.records("address"))):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
-from taskensemble.database.connection import Administration, Refused, connected, text
+from taskensemble.database.connection import Administration, Refused, connected, login, text
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import ControlPlaneError, TaskensembleError
@@ -47,7 +47,7 @@ class Attendance:
             try:
                 with ExitStack() as stack:
                     clients = [
-                        stack.enter_context(connected(address, self._record.password))
+                        stack.enter_context(connected(address, login(self._record)))
                         for address in self._record.addresses
                     ]
                     for client in clients:
@@ -89,7 +89,7 @@ class Use:
 def _has_clients(record: DatabaseAddressRecord) -> bool:
     for address in record.addresses:
         try:
-            with connected(address, record.password, timeout=2.0) as client:
+            with connected(address, login(record), timeout=2.0) as client:
                 if in_use(_clients(client), str(client.ask("CLIENT", "ID"))):
                     return True
         except Refused:

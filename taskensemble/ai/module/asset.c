@@ -99,6 +99,7 @@ size_t asset_memory_usage(const Asset *asset) {
 
 void asset_reset_statistics(Asset *asset) {
     asset->calls = asset->samples = asset->errors = asset->duration_us = 0;
+    asset->figures = (Figures){0};
 }
 
 void asset_set_tag(Asset *asset, const char *tag, size_t length) {

@@ -6,6 +6,7 @@
 
 #include "api.h"
 #include "device.h"
+#include "figures.h"
 
 struct Lane;
 struct Job;
@@ -53,6 +54,7 @@ typedef struct Asset {
     int64_t samples;
     int64_t errors;
     int64_t duration_us;
+    Figures figures;
 
     /* what the queue has learned */
     int64_t usual_us;           /* moving average of one run's time; 0: never ran */

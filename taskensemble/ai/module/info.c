@@ -114,6 +114,6 @@ void info_section(RedisModuleInfoCtx *ctx, int for_crash_report) {
     server.InfoAddFieldLongLong(ctx, "model_execution_timeout", limits.model_execution_timeout);
     server.InfoAddFieldLongLong(ctx, "backend_memory_limit", 0);
     backends_section(ctx);
-    workers_section(ctx);
     cpu_section(ctx);
+    workers_section(ctx); /* last: readers of the original find its sections by their number */
 }

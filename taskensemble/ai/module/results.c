@@ -213,9 +213,23 @@ static int splits(const Result *result, const View *views, int64_t samples) {
     return 1;
 }
 
+/* Counts the batch, and for each of its requests the time since it was queued. A job of several steps came in one hop: of each of
+ * its steps the wait for the worker and its own run. */
+static void count_batch(const Unit *unit, const Item *item, const Result *result, int64_t samples) {
+    Figures *figures = &item->asset->figures;
+    int64_t now = now_us();
+    figures_batch(figures, item->job_count, samples);
+    for (int j = 0; j < item->job_count; j++) {
+        const Job *job = unit->jobs[item->first_job + j];
+        int64_t end = job->step_count == 1 ? now : unit->started_us + result->us;
+        figures_latency(figures, end - job->queued_us);
+    }
+}
+
 static void accept_run(const Unit *unit, const Item *item, const Result *result, const View *views) {
     int64_t samples = item_samples(unit, item);
     Asset *asset = item->asset;
+    count_batch(unit, item, result, samples);
     learn(asset, result, views, samples);
     asset->calls += item->job_count;
     int whole = item->job_count == 1;

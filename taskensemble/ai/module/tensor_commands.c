@@ -280,14 +280,13 @@ void tensor_reply(RedisModuleCtx *ctx, const Tensor *tensor, int format) {
 int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     const char *error;
     if (argc < 4) return server.WrongArity(ctx);
-    Tensor *tensor = tensorset_parse(argv, argc, &error);
-    if (!tensor) return server.ReplyWithError(ctx, error);
     RedisModuleKey *key = server.OpenKey(ctx, argv[1], KEY_READ | KEY_WRITE);
     int type = server.KeyType(key);
-    if (type != KEYTYPE_EMPTY && server.ModuleTypeGetType(key) != tensor_type) {
+    int free = type == KEYTYPE_EMPTY || (type == KEYTYPE_MODULE && server.ModuleTypeGetType(key) == tensor_type);
+    Tensor *tensor = free ? tensorset_parse(argv, argc, &error) : NULL;
+    if (!tensor) {
         server.CloseKey(key);
-        tensor_release(tensor);
-        return server.ReplyWithError(ctx, WRONGTYPE);
+        return server.ReplyWithError(ctx, free ? error : WRONGTYPE);
     }
     server.ModuleTypeSetValue(key, tensor_type, tensor);
     server.CloseKey(key);
@@ -299,9 +298,8 @@ int tensorget_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     const char *error;
     int format;
     if (argc < 2 || argc > 4) return server.WrongArity(ctx);
-    if (!tensorget_parse(argv + 2, argc - 2, &format, &error)) return server.ReplyWithError(ctx, error);
     const Tensor *tensor = tensor_find(ctx, argv[1], &error);
-    if (!tensor) return server.ReplyWithError(ctx, error);
+    if (!tensor || !tensorget_parse(argv + 2, argc - 2, &format, &error)) return server.ReplyWithError(ctx, error);
     tensor_reply(ctx, tensor, format);
     return API_OK;
 }

@@ -15,6 +15,7 @@
 
 #include "asset.h"
 #include "commands.h"
+#include "figures.h"
 #include "later.h"
 #include "limits.h"
 #include "supervisor.h"
@@ -369,7 +370,7 @@ int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         const char *name;
         CommandFunction function;
     } verbs[] = {{"NEXT", next},     {"JOIN", join},   {"SHM", shared_memory}, {"SUPERVISE", supervise_verb},
-                 {"FAILED", failed_verb}, {"MODEL", model}, {"LIST", list}};
+                 {"FAILED", failed_verb}, {"MODEL", model}, {"LIST", list}, {"FIGURES", figures_verb}};
     if (argc < 2) return server.WrongArity(ctx);
     if (blocking_refused(ctx)) return API_OK;
     const char *verb = server.StringPtrLen(argv[1], NULL);

@@ -284,12 +284,13 @@ function showDatabases() {
     block.append(make("p", database.identifier + " — " + database.addresses.join(", ") + " · " + facts, { class: database.up ? "" : "down" }));
     if (database.assets.length) {
       const grid = make("table");
-      grid.append(row("th", ["name", "type", "backend", "device", "calls", "calls/s", "mean", "errors"]));
+      grid.append(row("th", ["name", "type", "backend", "device", "calls", "calls/s", "batches", "waiting", "p50", "p99", "mean", "errors"]));
       for (const asset of database.assets) {
         const key = asset.shard + asset.type + asset.name, before = seen.calls.get(key);
         const rate = before && at > before.at ? (asset.calls - before.calls) / (at - before.at) : 0;
         seen.calls.set(key, { at, calls: asset.calls });
         grid.append(row("td", [asset.name, asset.type.toLowerCase(), asset.backend, asset.device, asset.calls, rate.toFixed(1),
+          asset.batches, asset.waiting, asset.p50 === null ? "" : seconds(asset.p50), asset.p99 === null ? "" : seconds(asset.p99),
           asset.calls ? seconds(asset.seconds / asset.calls) : "", asset.errors]));
       }
       block.append(grid);

@@ -266,3 +266,51 @@ def test_many_clients_with_mixed_shapes_each_get_their_own_answer(start: Callabl
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def figures(client: redis.Redis, key: str) -> dict[str, Any]:
+    """What AI._WORKER FIGURES says of a model."""
+    (row,) = client.execute_command("AI._WORKER", "FIGURES", key)
+    return {name.decode(): value for name, value in zip(row[::2], row[1::2], strict=True)}
+
+
+def test_figures_tell_batches_queue_and_latencies(client: redis.Redis, callers: Callers, hold: Any) -> None:
+    client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", "BATCHSIZE", 4, "BLOB", "echo")
+    client.execute_command("AI.TENSORSET", "x", "FLOAT", 1, 2)
+    run = ("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+    client.execute_command(*run)
+    release = hold()
+    for _ in range(7):
+        callers.send(*run)
+    until(lambda: figures(client, "m")["waiting"] == 7)
+    time.sleep(0.05)
+    assert release() == [b"OK"] * 7
+    found = figures(client, "m")
+    assert (found["calls"], found["errors"], found["waiting"]) == (8, 0, 0)
+    assert (found["batches"], found["largest_batch"], found["batch_sizes"]) == (3, 4, [1, 1, 4, 2])
+    ends, counts = found["latencies"][::2], found["latencies"][1::2]
+    assert sum(counts) == 8
+    assert ends == sorted(ends)
+    assert found["p99"] >= found["p50"] >= 50_000
+    assert found["p99"] == ends[-1]
+    assert client.execute_command("AI.INFO", "m", "RESETSTAT") == b"OK"
+    found = figures(client, "m")
+    assert (found["calls"], found["batches"], found["p50"], found["latencies"]) == (0, 0, 0, [])
+
+
+def test_figures_of_a_graph_count_each_of_its_models(client: redis.Redis) -> None:
+    client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", "slow 0.05")
+    client.execute_command("AI.MODELSTORE", "n", "TORCH", "CPU", "BLOB", "echo")
+    client.execute_command("AI.TENSORSET", "x", "FLOAT", 1, 2)
+    client.execute_command(
+        "AI.DAGEXECUTE", "LOAD", 1, "x", "|>", "AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y",
+        "|>", "AI.MODELEXECUTE", "n", "INPUTS", 1, "y", "OUTPUTS", 1, "z",
+    )  # fmt: skip
+    assert figures(client, "m")["p50"] >= 50_000
+    assert 0 < figures(client, "n")["p50"] < 50_000
+    assert figures(client, "n")["batches"] == 1
+
+
+def test_figures_of_what_is_no_model_are_nil(client: redis.Redis) -> None:
+    client.execute_command("AI.TENSORSET", "x", "FLOAT", 1, 2)
+    assert client.execute_command("AI._WORKER", "FIGURES", "x", "nothing") == [None, None]

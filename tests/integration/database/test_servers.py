@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -235,14 +236,19 @@ class TestAttached:
 
 class TestRestricted:
     def test_members_may_compute_but_not_administer(self, start: Callable[..., DatabaseAddressRecord]) -> None:
-        record = start(restricted=True, supervise=False)
+        record = start(restricted=True, supervise=False, settings={"enable-debug-command": "yes"})
         member = client(record.addresses[0])
         assert member.execute_command("AI.TENSORSET", "t", "FLOAT", 1) == b"OK"
         assert member.info("everything")["redis_version"]
         assert member.execute_command("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE")
         for command in (
             ("CONFIG", "GET", "*"),
+            ("CONFIG", "SET", "maxmemory", "1"),
+            ("ACL", "LIST"),
+            ("DEBUG", "SLEEP", "0"),
             ("FLUSHALL",),
+            ("REPLICAOF", "127.0.0.1", "1"),
+            ("SAVE",),
             ("SHUTDOWN",),
             ("AI._WORKER", "LIST"),
             ("MODULE", "LIST"),
@@ -250,4 +256,20 @@ class TestRestricted:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 member.execute_command(*command)
         configure_database(record, "maxmemory", "100mb")
-        assert record.password not in (None, "")
+        assert record.user == "taskensemble"
+        assert record.password
+
+    def test_a_url_with_a_user_is_enough_to_administer(self, start: Callable[..., DatabaseAddressRecord]) -> None:
+        secret = "a:b@c/d %"
+        record = start(restricted=True, supervise=False, secret=secret)
+        with pytest.raises(DatabaseError, match="WRONGPASS"):
+            attach_database(f"redis://taskensemble:wrong@{record.addresses[0]}")
+        attached = attach_database(f"redis://taskensemble:{quote(secret, safe='')}@{record.addresses[0]}")
+        assert (attached.user, attached.password) == ("taskensemble", secret)
+        configure_database(attached, "maxmemory", "100mb")
+        configure_database(attached, "requirepass", "of:default")
+        configure_database(
+            attach_database(f"redis://taskensemble:{quote(secret, safe='')}@{record.addresses[0]}"), "maxmemory", "0"
+        )
+        with pytest.raises(DatabaseError, match="NOPERM"):
+            configure_database(attach_database(f"redis://:of%3Adefault@{record.addresses[0]}"), "maxmemory", "0")

@@ -218,3 +218,45 @@ def test_a_killed_driver_takes_its_database_and_inference_workers_with_it(
     killed.signal(9)
     killed.wait()
     eventually(lambda: not killed.left(), timeout=30, what="the end of every process")
+
+
+TRY = """
+import json
+from taskensemble.ai import Client
+from taskensemble.ai.error import RedisReplyError
+import os, socket
+client = Client()
+client.run_model("double", inputs=["x"], outputs=["y"])
+host, port = os.environ["SSDB"].rsplit(":", 1)
+refused = {}
+for command in ("CONFIG GET maxmemory", "CONFIG SET maxmemory 1", "MODULE LIST", "SHUTDOWN NOSAVE"):
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(command.encode() + b"\\r\\n")
+        refused[command] = connection.recv(1000).decode().split()[0]
+json.dump({"y": client.get_tensor("y").tolist(), "refused": refused}, open("result.json", "w"))
+"""
+
+
+def test_members_of_a_restricted_database_compute_and_cannot_administer(
+    exp: Experiment, tmp_path: Path, archive: bytes
+) -> None:
+    db = exp.create_database(port=0, restricted=True)
+    (tmp_path / "try.py").write_text(TRY)
+    program = exp.create_run_settings(exe=sys.executable, exe_args=str(tmp_path / "try.py"))
+    model = exp.create_model("member", program)
+    model.add_ml_model("double", "TORCH", model=archive, device="CPU")
+    exp.start(db, quiet=True)
+    client = Client(cluster=False, address=db.get_address()[0])
+    client.put_tensor("x", np.array([1.0, 2.0], dtype=np.float32))
+    exp.start(model, quiet=True)
+    (row,) = exp.results(model)
+    assert row["result"]["y"] == [2.0, 4.0]
+    assert set(row["result"]["refused"].values()) == {"-NOPERM"}
+    db.set_db_conf("maxmemory", "200mb")
+    exp.stop(db)
+    assert not db.is_active()
+
+
+def test_a_restriction_that_is_no_yes_or_no_is_refused(exp: Experiment) -> None:
+    with pytest.raises(TypeError, match="restricted='yes' must be True or False"):
+        exp.create_database(restricted="yes")
