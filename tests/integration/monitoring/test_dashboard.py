@@ -139,3 +139,8 @@ def test_prometheus_reads_how_often_and_how_long_models_run(run: tuple[Path, str
     assert buckets == sorted(buckets)
     assert buckets[-1] == 7
     assert next(sample.value for sample in latencies if sample.name.endswith("_sum")) > 0
+    latency = {s.name.rpartition("_")[2]: s for s in families["taskensemble_inference_latency_seconds"].samples}
+    assert (latency["count"].labels["model"], latency["count"].value) == ("double", 7)
+    assert latency["sum"].value > 0
+    assert families["taskensemble_inference_batches"].samples[0].value == 7
+    assert families["taskensemble_inference_waiting"].samples[0].value == 0
