@@ -55,6 +55,10 @@ class AssetError(TaskensembleError):
     """An ML asset could not be loaded into a database or failed its check there."""
 
 
+class TransferError(TaskensembleError):
+    """A file could not be sent, fetched or written where hosts share no file system, or is not what was sent."""
+
+
 class PreviewFormatError(UnsupportedError):
     """A preview was asked for in a format that does not exist."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from taskensemble.handle import EmptyRun, RunHandle, new_run_id, submit
 from taskensemble.history import History
 from taskensemble.progress import progress
 from taskensemble.summary import launch_summary, run_summary
+from taskensemble.transfer import pack, store_inputs
 from taskensemble.versions import versions
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from taskensemble.launch.control import ControlPlane
     from taskensemble.plan import Plan
     from taskensemble.settings import BatchSettings, RunSettings
+    from taskensemble.transfer.inputs import Packed
 
 logger = logging.getLogger("taskensemble")
 
@@ -63,6 +66,10 @@ class Experiment:
         export_env: names of the driver's environment variables that every member gets
         wait_for_worker: seconds that members wait while no registered worker could ever run them; then they have failed. 0: for
             ever. Members of a batch job wait for it as long as its scheduler lets them
+        shared_filesystem: whether the workers' hosts have the driver's files under the same paths. False: inputs travel with
+            each start, and members' files come back when they end
+        transfer_limit: bytes, or text such as "512M": most that the inputs of a start, and that one member's files may have
+        transfer_store: where files travel through, as fsspec names it ("s3://bucket/runs"); None: the control plane
 
     Raises:
         InputTypeError: a name or path of a wrong type
@@ -83,6 +90,9 @@ class Experiment:
         interface: str = "127.0.0.1",
         export_env: Iterable[str] = (),
         wait_for_worker: float = 3600.0,
+        shared_filesystem: bool = True,
+        transfer_limit: int | str = "64M",
+        transfer_store: str | None = None,
     ) -> None:
         from taskensemble.entity.entity import check_name
 
@@ -95,6 +105,11 @@ class Experiment:
         self._interface = interface
         self._wait_for_worker = _seconds(wait_for_worker)
         self._export_env = tuple([export_env] if isinstance(export_env, str) else export_env)
+        self._transfer = None if shared_filesystem else (_limit(transfer_limit), transfer_store or "")
+        if shared_filesystem and transfer_store:
+            raise InputError(
+                f"transfer_store={transfer_store!r}: nothing travels; give shared_filesystem=False with it"
+            )
         self._control: ControlPlane | None = None
         self._history = History()
         self._databases = Databases(self)
@@ -474,6 +489,7 @@ class Experiment:
             # External workers may be in allocations; the embedded one is where this driver is.
             check_allocation(self.launcher, planned.run, os.environ)
             self._check_fits(planned)
+        packed = self._packed(planned)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
         had_control = self._control is not None and self._control.is_open
         begun: list[Database] = []
@@ -486,7 +502,10 @@ class Experiment:
             self._check_room(planned)
             control = self._working_control()
             self._databases.publish(control)
-            handle = submit(control, planned.run, planned.members, planned.assets, planned.secrets)
+            run, assets = planned.run, planned.assets
+            if packed is not None:
+                run, assets = packed.run, {**assets, **store_inputs(control.store, packed)}
+            handle = submit(control, run, planned.members, assets, planned.secrets)
             self._history.add(handle)
             if planned.batches:
                 batches = {queue: settings.record() for queue, settings in planned.batches.items()}
@@ -500,6 +519,17 @@ class Experiment:
                 self.close()
             raise
         return handle
+
+    def _packed(self, planned: Plan) -> Packed | None:
+        """The plan's inputs, read, where the workers cannot read them themselves."""
+        if self._transfer is None or not planned.run.entities:
+            return None
+        if planned.batches:
+            raise UnsupportedError(
+                "shared_filesystem=False: the nodes of a batch job share a file system with its driver; leave it out, or start "
+                "workers by hand"
+            )
+        return pack(planned.run, *self._transfer)
 
     def _check_fits(self, planned: Plan) -> None:
         """Refuse what would wait for ever on the embedded worker, unless somebody put another one beside it."""
@@ -728,7 +758,7 @@ class Experiment:
         control = self._reading_control()
         if control is None:
             raise RunNotFoundError(f"run_id={run_id!r}: nothing was ever started in {self.exp_path}.")
-        handle = RunHandle.open(control, run_id)
+        handle = RunHandle.open(control, run_id, collects=True)
         if not handle.finished():
             self._databases.publish(control)
             control.start_worker(self._slots, allocation=self.launcher != "local")
@@ -742,7 +772,7 @@ class Experiment:
 
         rounds = [handle]
         while (parent := rounds[0].record.parent) is not None:
-            rounds.insert(0, RunHandle.open(control, parent))
+            rounds.insert(0, RunHandle.open(control, parent, collects=True))
         for each in rounds:
             self._history.add(each)
         adaptive = AdaptiveHandle(self, model, generator)
@@ -967,6 +997,17 @@ def _slots(slots: int | None) -> int | None:
     if slots < 1:
         raise InputError(f"slots={slots}; give 1 or more, or leave it out for as many as cores.")
     return slots
+
+
+def _limit(value: int | str) -> int:
+    """Bytes."""
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = re.fullmatch(r"([1-9]\d*)\s*([KMG]?)(?:i?B)?", value, re.IGNORECASE) if isinstance(value, str) else None
+    if match is None:
+        raise InputError(f"transfer_limit={value!r}; give bytes as a whole number, or text such as '512M' or '2G'.")
+    return int(match[1]) * units[match[2].upper()]
 
 
 def _settings_given(

@@ -40,21 +40,25 @@ BEAT = 0.5
 class RunHandle:
     """One run: wait for it, watch it, stop it, read what became of its members."""
 
-    def __init__(self, control: ControlPlane, run: RunRecord) -> None:
+    def __init__(self, control: ControlPlane, run: RunRecord, *, collects: bool = False) -> None:
         self._control = control
         self.record = run
+        self._collects = collects and run.transfer is not None
         self._cursor = "0"
         self._looked = 0.0
         self._final: RunStatus | None = None
 
     @classmethod
-    def open(cls, control: ControlPlane, run_id: str) -> RunHandle:
+    def open(cls, control: ControlPlane, run_id: str, *, collects: bool = False) -> RunHandle:
         """The run of that id.
+
+        Parameters:
+            collects: write the files that members send back where hosts share no file system: the driver's duty
 
         Raises:
             RunNotFoundError: the control plane has no such run
         """
-        return cls(control, control.store.run(run_id))
+        return cls(control, control.store.run(run_id), collects=collects)
 
     @property
     def run_id(self) -> str:
@@ -75,6 +79,7 @@ class RunHandle:
             return self._final
         status = self._control.store.status(self.run_id)
         if status.state.final:
+            self._collect()
             self._final = status
         return status
 
@@ -196,7 +201,10 @@ class RunHandle:
 
     def states(self) -> list[tuple[EntityRecord, State]]:
         """Every entity of the run with its state."""
-        return [(each.entity, each.state) for each in self._control.store.entity_status(self.run_id)]
+        found = [(each.entity, each.state) for each in self._control.store.entity_status(self.run_id)]
+        if any(state.final for _, state in found):
+            self._collect()
+        return found
 
     def results(self, entity: int | None = None) -> list[dict[str, Any]]:
         """One row a member: see `taskensemble.results.rows`."""
@@ -213,6 +221,13 @@ class RunHandle:
     def _patience(self) -> float:
         """Seconds in which whatever was told to end has ended."""
         return 30.0 + max((template.policy.grace for template in self.record.templates), default=0.0)
+
+    def _collect(self, index: int | None = None) -> None:
+        """Write the folders of members that have ended and were sent back."""
+        if self._collects:
+            from taskensemble.transfer import collect
+
+            collect(self._control.store, self.record, index)
 
     def _over(self, entity: int | None) -> bool:
         if entity is None:
@@ -244,6 +259,8 @@ class RunHandle:
                 for event in self._events(left):
                     if event.kind == "assets" and until_assets:
                         return self.status()
+                    if event.kind == "end" and event.index is not None:
+                        self._collect(event.index)
                     if event.kind == "end" and event.state is State.FAILED and event.index is not None:
                         self._note_failure(progress, event.index, event.reason, noted)
 
@@ -343,7 +360,7 @@ def submit(
 
     control.store.write_run(run, members, assets, secrets)
     messages.publish_setup(control.broker_url, run)
-    return RunHandle(control, run)
+    return RunHandle(control, run, collects=True)
 
 
 def new_run_id(experiment: str) -> str:

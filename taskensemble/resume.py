@@ -39,6 +39,10 @@ def resumed(control: ControlPlane, run_id: str) -> RunHandle | None:
                 f"The asset {asset.name!r} of {run_id} is no longer stored: start the ensemble again from its driver."
             )
         assets[asset.digest] = content
+    if record.transfer is not None:
+        from taskensemble.transfer import repack
+
+        assets.update(repack(control.store, old.record, record))
     return submit(control, record, members, assets, control.store.secrets(run_id))
 
 

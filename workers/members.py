@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from taskensemble.generation import member_folder
 from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends
 from workers import colocated, ends, process
 from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
+from workers.files import TransferredFiles
 from workers.limits import Limits
 from workers.link import Link, ReplyError
 from workers.logs import about
@@ -144,6 +145,8 @@ class Members:
         self._assets_seen: dict[tuple[str, str], float] = {}
         self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
         self._asked: deque[tuple[Attempt, Ended]] = deque()
+        self._files = TransferredFiles(self.store, worker.name, lease)
+        self._returned: deque[tuple[Attempt, Outcome]] = deque()
         self._waiting: dict[str, deque[Any]] = {}
         self._attempts: dict[int, Attempt] = {}
         self._numbers = itertools.count(1)
@@ -193,6 +196,8 @@ class Members:
             self._on_prepared(*self._prepared.popleft())
         while self._asked:
             self._on_ended(*self._asked.popleft())
+        while self._returned:
+            self._finish(*self._returned.popleft())
         if now >= self._next_beat:
             self._register(now)
         if now >= self._next_renewal:
@@ -352,6 +357,8 @@ class Members:
         try:
             attempt.run = self._run(attempt.run_id)
             attempt.member = _member(attempt, claim.member)
+            if attempt.run.transfer is not None:
+                attempt.member = self._files.scratch.localized_member(attempt.run, attempt.member)
             self._read_secrets(attempt)
         except signing.SignatureError as error:
             logger.error("Member %d of %s is refused: %s", attempt.index, attempt.run_id, error, extra=about(attempt))
@@ -390,7 +397,10 @@ class Members:
         if run is None:
             if len(self._runs) >= 64:
                 self._runs.clear()
-            run = self._runs[run_id] = self.store.trusted_run(run_id)
+            run = self.store.trusted_run(run_id)
+            if run.transfer is not None:
+                run = self._files.localized(run, {attempt.run_id for attempt in self._attempts.values()})
+            self._runs[run_id] = run
         return run
 
     def _read_secrets(self, attempt: Attempt) -> None:
@@ -409,7 +419,8 @@ class Members:
         attempt.armed = False
         template = attempt.template
         files = template.files
-        if files.copy_ or files.symlink or files.configure or template.databases:
+        assert attempt.run is not None
+        if files.copy_ or files.symlink or files.configure or template.databases or attempt.run.transfer is not None:
             self._preparing.submit(self._prepare, attempt)
         else:
             self._on_prepared(attempt, self._folder(attempt))
@@ -471,6 +482,8 @@ class Members:
         assert attempt.member is not None
         try:
             self.limits.check_folder(attempt.run.entities[attempt.member.entity], attempt.template, attempt.member)
+            if attempt.run.transfer is not None:
+                self._files.fetch(attempt)
             folder = process.prepare_folder(attempt)
             if self.limits.executables is not None:
                 argv = process.command_line(attempt.template, attempt.member, attempt.number)
@@ -558,7 +571,20 @@ class Members:
         lasted = time.monotonic() - attempt.begun
         known = self._durations.get(attempt.queue, lasted)
         self._durations[attempt.queue] = 0.8 * known + 0.2 * lasted
-        self._finish(attempt, outcome)
+        if attempt.run.transfer is None:
+            self._finish(attempt, outcome)
+        else:
+            self._preparing.submit(self._send_back, attempt, outcome)
+
+    def _send_back(self, attempt: Attempt, outcome: Outcome) -> None:
+        """In a thread: what the attempt has left goes to the driver before its end is told."""
+        try:
+            outcome = self._files.send_back(attempt, outcome)
+        except Exception as error:  # its end must be told, whatever a store's library raises
+            logger.exception("The files of member %d of %s could not be sent back", attempt.index, attempt.run_id)
+            outcome = replace(outcome, letter="f", reason=f"its files could not be sent back: {error}")
+        self._returned.append((attempt, outcome))
+        self.wake()
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Gives the slot back and tells the store how the attempt ended."""
@@ -826,6 +852,7 @@ class Members:
         self._publishing.shutdown(wait=True)
         self._shared.stop(set())
         self._preparing.shutdown(wait=True)
+        self._files.close()
         if self._guard is not None:
             self._guard.close()
         self.link.close()

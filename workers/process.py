@@ -19,7 +19,7 @@ from taskensemble.engine import signing
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
 from taskensemble.errors import InputError
-from taskensemble.generation import generate_member
+from taskensemble.generation import generate_member, keep_outputs
 from taskensemble.guard import Ended, NotStarted, Stage, Why
 from workers.allocation import THREAD_LIMITS, Placement, launch_line
 from workers.slots import Slot
@@ -103,21 +103,6 @@ def prepare_folder(attempt: Attempt) -> Path:
         (folder / name).write_text(text)
     keep_outputs(folder, member.name)
     return folder
-
-
-def keep_outputs(folder: Path, name: str) -> None:
-    """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number."""
-    current = [kind for kind in ("out", "err") if (folder / f"{name}.{kind}").exists()]
-    if not current:
-        return
-    numbers = [
-        int(number)
-        for stem, _, number in (path.rpartition(".") for path in os.listdir(folder))
-        if stem in (f"{name}.out", f"{name}.err") and number.isdecimal()
-    ]
-    following = max(numbers, default=0) + 1
-    for kind in current:
-        (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
 
 
 def drop_outputs(folder: Path, name: str, *, completed: bool) -> None:

@@ -281,6 +281,9 @@ def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list
     entity_of = {h.member: e.index for e in run.entities for h in lost if e.first <= h.member < e.first + e.size}
     notes = ends.Notes()
     noted = {held.member: report for held in lost if (report := notes.find(held.token)) is not None}
+    if run.transfer is not None:
+        # Nobody has sent back what they left: it counts for nothing.
+        noted = {}
     answers = {held.member: ends.record(store, run, held, noted[held.member]) for held in lost if held.member in noted}
     if answers:
         logger.warning(

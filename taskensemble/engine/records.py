@@ -260,6 +260,51 @@ class MemberRecord(Record):
     """Of the text of the other fields, see signing.py; the store writes it."""
 
 
+class TransferFileRecord(Record):
+    """A file that travels, or what else is in a member's folder."""
+
+    path: str
+    """Relative to the input, or to the member's folder."""
+    kind: Literal["file", "folder", "link", "gone"] = "file"
+    """`gone`: an input that the member has deleted."""
+    size: int = 0
+    digest: str = ""
+    """SHA-256 of the bytes, in hex."""
+    mode: int = 0o644
+    target: str = ""
+    """Of a link."""
+
+
+class InputRecord(Record):
+    """A file or folder that members get."""
+
+    source: str
+    """Its path on the driver's machine, as the templates' files name it."""
+    folder: bool = False
+    files: tuple[TransferFileRecord, ...] = ()
+    """Their bytes are stored under their digests."""
+    folders: tuple[str, ...] = ()
+
+
+class TransferRecord(Record):
+    """How files travel where the workers do not share the driver's file system."""
+
+    limit: int
+    """Most bytes of what one member sends back."""
+    url: str = ""
+    """Store of the bytes, as fsspec names it; empty: the record store."""
+    inputs: tuple[InputRecord, ...] = ()
+
+
+class OutputsRecord(Record):
+    """What an attempt has left in its member's folder, beyond what was put there."""
+
+    attempt: int
+    content: str
+    """Name of the bytes of all files, one after the other in the order of `entries`."""
+    entries: tuple[TransferFileRecord, ...]
+
+
 class RunRecord(Record):
     """One start."""
 
@@ -284,6 +329,8 @@ class RunRecord(Record):
     """Seconds that members wait while no registered worker could ever run them; then they have failed. 0: for ever."""
     parent: str | None = None
     """The run that this one resumes, or whose next round it is."""
+    transfer: TransferRecord | None = None
+    """None: workers share the driver's file system."""
     signature: str = ""
     """Of the text of the other fields, see signing.py; the store writes it."""
 

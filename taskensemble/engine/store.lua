@@ -21,7 +21,9 @@
 --                        stop (failures that stop it; 0: never), enough, together, after (how many entities it waits for),
 --                        next (JSON list: who waits for it), templates (JSON list: of its members), cancel, rule (`stop` or
 --                        `enough`, once that has cancelled it), started, ended
---   P asset:<h>  string  the bytes of the ML asset with this SHA-256
+--   P asset:<h>  string  the bytes of the ML asset, or input file, with this SHA-256
+--   P outputs    hash    index -> JSON of the OutputsRecord: what the member sent back where hosts share no file system; its
+--                        bytes are in P content:<name> (string). Both by plain commands, and gone once the driver has collected
 --   P secrets    hash    <template>:<variable> -> value of an environment variable that no record may show
 -- Keys of all runs, written by plain commands: te:runs and te:active (zsets, run -> created), te:experiment:<name> (zset),
 --   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock),

@@ -30,6 +30,7 @@ from taskensemble.engine.records import (
     EntityRecord,
     EventRecord,
     MemberRecord,
+    OutputsRecord,
     QueueRecord,
     RunRecord,
     RunStatus,
@@ -346,6 +347,42 @@ class Store:
     def asset(self, run_id: str, digest: str) -> bytes | None:
         """Bytes of an ML asset of a run; None when the store does not have them."""
         return cast("bytes | None", self._redis.get(f"{run_key(run_id)[:-3]}asset:{digest}"))
+
+    # Files of members where hosts share no file system
+
+    def put_content(self, run_id: str, name: str, data: bytes, keep: float) -> None:
+        """Keeps the bytes of transferred files under a name, for `keep` seconds at most."""
+        self._redis.set(f"{run_key(run_id)[:-3]}content:{name}", data, px=round(keep * 1000))
+
+    def content(self, run_id: str, name: str) -> bytes | None:
+        """The bytes that were put under the name."""
+        return cast("bytes | None", self._redis.get(f"{run_key(run_id)[:-3]}content:{name}"))
+
+    def drop_content(self, run_id: str, name: str) -> None:
+        """Deletes the bytes under the name."""
+        self._redis.unlink(f"{run_key(run_id)[:-3]}content:{name}")
+
+    def put_outputs(self, run_id: str, index: int, outputs: OutputsRecord, keep: float) -> None:
+        """Says what an attempt of a member has sent, unless a later attempt has already."""
+        known = self.outputs(run_id, index).get(index)
+        if known is None or known.attempt <= outputs.attempt:
+            key = f"{run_key(run_id)[:-3]}outputs"
+            self._redis.hset(key, str(index), outputs.model_dump_json(exclude_defaults=True))
+            self._redis.pexpire(key, round(keep * 1000))
+
+    def outputs(self, run_id: str, index: int | None = None) -> dict[int, OutputsRecord]:
+        """What members have sent that nobody has collected, by index; of one member, if its index is given."""
+        key = f"{run_key(run_id)[:-3]}outputs"
+        if index is None:
+            found = dict(self._redis.hscan_iter(key, count=_BATCH))
+        else:
+            text = self._redis.hget(key, str(index))
+            found = {} if text is None else {index: text}
+        return {int(number): OutputsRecord.model_validate_json(text) for number, text in sorted(found.items())}
+
+    def drop_outputs(self, run_id: str, index: int) -> None:
+        """Forgets what a member has sent: it was collected."""
+        self._redis.hdel(f"{run_key(run_id)[:-3]}outputs", str(index))
 
     def status(self, run_id: str) -> RunStatus:
         """A run as its counters tell it.

@@ -93,6 +93,21 @@ def _fill(folder: Path, run: RunRecord, files: FilesRecord, member: MemberRecord
     _record(folder / RECORD, run, member, _configure(files, folder, member.params))
 
 
+def keep_outputs(folder: Path, name: str) -> None:
+    """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number."""
+    current = [kind for kind in ("out", "err") if (folder / f"{name}.{kind}").exists()]
+    if not current:
+        return
+    numbers = [
+        int(number)
+        for stem, _, number in (path.rpartition(".") for path in os.listdir(folder))
+        if stem in (f"{name}.out", f"{name}.err") and number.isdecimal()
+    ]
+    following = max(numbers, default=0) + 1
+    for kind in current:
+        (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
+
+
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
     """Delete a member's folder, unless something else lives in it.
 

@@ -24,6 +24,8 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ("exp_path", "Experiment('e', exp_path='nowhere')", "NotADirectoryError", "exp_path='nowhere'"),
         ("launcher", "Experiment('e', launcher='loacl')", "UnsupportedError", "launcher='loacl'"),
         ("slots", "Experiment('e', slots=0)", "InputError", "slots=0"),
+        ("transfer_limit", "Experiment('e', shared_filesystem=False, transfer_limit='many')", "InputError", "transfer_limit='many'"),
+        ("transfer_store", "Experiment('e', transfer_store='s3://b')", "InputError", "transfer_store='s3://b'"),
         ("broker", "Experiment('e', broker='ftp://x').start(model())", "InputError", "broker='ftp://x'"),
         ("store", "Experiment('e', store='redis://x').start(model())", "InputError", "store='redis://x'"),
         ("start", "exp.start()", "InputError", "start"),
