@@ -77,6 +77,8 @@ class Databases:
         self._hosted: dict[str, HostedDatabase] = {}
         self._nodes: dict[str, list[str]] = {}
         self._attended: dict[str, Attendance] = {}
+        self._adopted: set[str] = set()
+        """Identifiers of those that somebody else started: they end when they are stopped by name alone."""
 
     def active(self) -> dict[str, Database]:
         """Those that run and answer."""
@@ -132,6 +134,7 @@ class Databases:
         )
         record = self._start_hosted(database, options) or start_database(options)
         write_record(Path(database.checkpoint_file), record)
+        self._adopted.discard(database.db_identifier)
         self._keep(database, record)
 
     def _start_hosted(self, database: Database, options: DatabaseOptions) -> DatabaseAddressRecord | None:
@@ -168,6 +171,15 @@ class Databases:
         if self._nodes.pop(identifier, None) is not None and allocation is not None:
             self._experiment.reserve_nodes(allocation.job_id, self.reserved_nodes())
 
+    def attach(self, record: DatabaseAddressRecord) -> Database:
+        """A database that somebody else runs, with its address in a file for later drivers."""
+        from taskensemble.database import write_record
+
+        database = self.adopt(record, None)
+        Path(database.path).mkdir(parents=True, exist_ok=True)
+        write_record(Path(database.checkpoint_file), record)
+        return database
+
     def adopt(self, record: DatabaseAddressRecord, path: str | None) -> Database:
         """A database that runs already, described from its address."""
         from taskensemble.entity import Database
@@ -177,6 +189,7 @@ class Databases:
             path, ports[0] if ports else 0, db_nodes=len(record.addresses), db_identifier=record.identifier
         )
         database.place(str(Path(self._experiment.exp_path) / database.name))
+        self._adopted.add(database.db_identifier)
         self._keep(database, record)
         return database
 
@@ -223,8 +236,9 @@ class Databases:
 
     def stop_all(self) -> None:
         """Stop all that this experiment started."""
-        for database in list(self._known.values()):
-            self.stop(database)
+        for identifier, database in list(self._known.items()):
+            if identifier not in self._adopted:
+                self.stop(database)
 
     def state(self, database: Database) -> State:
         """Running, Cancelled once it was stopped, Failed when it ended by itself, NeverStarted."""

@@ -782,6 +782,8 @@ class Experiment:
     def attach_database(self, url: str, identifier: str = "orchestrator") -> Database:
         """Use a database that somebody else runs, with our AI module or RedisAI's. It is never stopped.
 
+        Its address is kept in the file `Database.checkpoint_file` until it is let go with `stop`.
+
         Arguments:
             url: `redis://[[user]:password@]host:port`, `host:port`, or `unix://path`; of a cluster, any shard
             identifier: names it among several, as in `create_database`
@@ -794,7 +796,7 @@ class Experiment:
         from taskensemble.database import attach_database
 
         self._databases.check_free(identifier)
-        return self._databases.adopt(attach_database(url, identifier), None)
+        return self._databases.attach(attach_database(url, identifier))
 
     def reconnect_orchestrator(self, checkpoint: str | os.PathLike[str]) -> Database:
         """The running database that a driver started, from the file of its address (`Database.checkpoint_file`).
@@ -856,7 +858,7 @@ class Experiment:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._control is not None and self._control.is_own:
+        if self.ends_with_driver:
             self.stop_all()
         self.close()
 

@@ -5,8 +5,11 @@ A shared one serves all members of its entity on this worker; it stops when the 
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -15,11 +18,24 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from taskensemble.database import DatabaseOptions, is_alive, load_assets, start_database, stop_database
+from taskensemble.database import (
+    DatabaseOptions,
+    PortTakenError,
+    is_alive,
+    load_assets,
+    start_database,
+    stop_database,
+)
 from taskensemble.engine.records import AssetRecord, ColocatedRecord, DatabaseAddressRecord, DatabaseUseRecord
 from taskensemble.errors import TaskensembleError
 
 logger = logging.getLogger("taskensemble.worker")
+
+_turns = itertools.count()
+"""How many databases have taken CPUs: the next one takes the next CPUs."""
+_sockets: set[str] = set()
+"""Paths that users chose and that a database of this process listens on."""
+_lock = threading.Lock()
 
 Content = Callable[[AssetRecord], bytes]
 
@@ -27,8 +43,9 @@ Content = Callable[[AssetRecord], bytes]
 class Colocated:
     """A running colocated database."""
 
-    def __init__(self, address: DatabaseAddressRecord, socket_folder: Path | None) -> None:
+    def __init__(self, address: DatabaseAddressRecord, path: str | None, socket_folder: Path | None) -> None:
         self.address = address
+        self._path = path
         self._socket_folder = socket_folder
 
     def alive(self) -> bool:
@@ -39,8 +56,7 @@ class Colocated:
         """Ends it and removes its socket."""
         with suppress(TaskensembleError, OSError):
             stop_database(self.address, timeout=10)
-        if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        _give_back(self._path, self._socket_folder)
 
 
 def start(
@@ -61,12 +77,7 @@ def start(
     Raises:
         TaskensembleError: it cannot be started, or refuses an asset; then nothing of it is left.
     """
-    # A socket's path may have 107 bytes: a member's folder can be longer, the temporary folder is not.
-    socket_folder = None
-    path = record.unix_socket
-    if record.transport == "unix" and path is None:
-        socket_folder = Path(tempfile.mkdtemp(prefix="te-"))
-        path = str(socket_folder / "db.socket")
+    path, socket_folder = _socket_path(record) if record.transport == "unix" else (None, None)
     settings = dict(record.settings)
     if record.debug:
         settings.setdefault("loglevel", "debug")
@@ -77,15 +88,14 @@ def start(
         port=record.port,
         interfaces=record.interfaces,
         settings=settings,
-        cpus=record.custom_pinning or (),
+        cpus=_cpus(record),
     )
     if record.transport == "unix":
         options = replace(options, port=0, unix_socket=path, socket_permissions=record.socket_permissions)
     try:
-        running = Colocated(start_database(options), socket_folder)
+        running = Colocated(_start_somewhere(options), path, socket_folder)
     except BaseException:
-        if socket_folder is not None:
-            shutil.rmtree(socket_folder, ignore_errors=True)
+        _give_back(path, socket_folder)
         raise
     try:
         if assets:
@@ -94,6 +104,58 @@ def start(
         running.stop()
         raise
     return running
+
+
+def _start_somewhere(options: DatabaseOptions) -> DatabaseAddressRecord:
+    """On the port that was asked for; on any free one where it is in use, by another member's database perhaps."""
+    try:
+        return start_database(options)
+    except PortTakenError as error:
+        logger.info("%s; it takes a free port instead.", error)
+        return start_database(replace(options, port=0))
+
+
+def _cpus(record: ColocatedRecord) -> tuple[int, ...]:
+    """The CPUs that a database is bound to, of those that the cgroup leaves to this worker; empty: all of them."""
+    usable = sorted(os.sched_getaffinity(0))
+    if record.custom_pinning is not None or record.cpus >= len(usable):
+        return record.custom_pinning or ()
+    first = next(_turns) * record.cpus
+    return tuple(usable[(first + number) % len(usable)] for number in range(record.cpus))
+
+
+def _socket_path(record: ColocatedRecord) -> tuple[str, Path | None]:
+    """Where a database listens, and the folder to be removed afterwards if it was made for that.
+
+    A user's path serves one database at a time: a second one would take the first one's clients. A socket's path may have 107
+    bytes: a member's folder can be longer, /tmp is not.
+    """
+    chosen = record.unix_socket
+    with _lock:
+        if chosen is not None and chosen not in _sockets and not _listens(chosen):
+            _sockets.add(chosen)
+            return chosen, None
+    # TMPDIR is a parallel file system on some clusters, where no socket can be.
+    folder = Path(tempfile.mkdtemp(prefix="te-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+    return str(folder / "db.socket"), folder
+
+
+def _listens(path: str) -> bool:
+    """Whether somebody answers on a socket; the file alone is left by one that died."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _give_back(path: str | None, folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif path is not None:
+        Path(path).unlink(missing_ok=True)
+        _sockets.discard(path)
 
 
 def check(use: DatabaseUseRecord, record: ColocatedRecord, assets: Sequence[AssetRecord], content: Content) -> None:

@@ -452,7 +452,9 @@ class Members:
             name = f"{attempt.member.name}_db"
             begin = partial(colocated.start, use, use.colocated, folder, name, attempt.template.assets, content)
             if use.colocated.shared:
-                database = self._shared.get(attempt.run_id, attempt.entity, use.identifier, begin)
+                # Members with other assets, or another description, have one of their own.
+                kind = "".join(record.model_dump_json() for record in (use, *attempt.template.assets))
+                database = self._shared.get(attempt.run_id, attempt.entity, kind, begin)
             else:
                 database = begin()
                 attempt.closers.append(database.stop)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .assets import load_assets, restore_assets
 from .external import attach_database
-from .server import AI_MODULE, SERVER_VARIABLE, free_port, interface_address, server_binary
+from .server import AI_MODULE, SERVER_VARIABLE, PortTakenError, free_port, interface_address, server_binary
 from .standard import (
     DatabaseOptions,
     configure_database,
@@ -28,6 +28,7 @@ __all__ = [
     "AI_MODULE",
     "SERVER_VARIABLE",
     "DatabaseOptions",
+    "PortTakenError",
     "attach_database",
     "configure_database",
     "free_port",

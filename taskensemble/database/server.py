@@ -228,6 +228,10 @@ def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
         )
 
 
+class PortTakenError(DatabaseError):
+    """The port of a server is in use."""
+
+
 @contextmanager
 def pinned(cpus: Sequence[int]) -> Iterator[None]:
     """What this thread starts inside may use these CPUs alone; no CPUs: those that the thread may use itself.
@@ -255,6 +259,7 @@ def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within:
 
     Raises:
         DatabaseError: it ended, or does not answer within so many seconds; the text tells what its log says.
+        PortTakenError: it ended because its port is in use.
     """
     deadline = time.monotonic() + within
     pause = 0.005
@@ -269,7 +274,9 @@ def wait_ready(options: ServerOptions, process: subprocess.Popen[bytes], within:
         except Refused as refusal:
             error = refusal
         if process.poll() is not None:
-            raise DatabaseError(f"Database server {options.name} ended: {_reason(options)}")
+            reason = _reason(options)
+            taken = reason.startswith("port=")
+            raise (PortTakenError if taken else DatabaseError)(f"Database server {options.name} ended: {reason}")
         if time.monotonic() > deadline:
             process.terminate()
             raise DatabaseError(

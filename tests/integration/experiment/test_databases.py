@@ -178,6 +178,18 @@ def test_a_running_database_is_found_again_by_its_checkpoint_file(exp: Experimen
     assert exp.get_status(db) == [Status.FAILED]
 
 
+def test_leaving_an_experiment_ends_its_databases_and_nobody_elses(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with Experiment("first", tmp_path / "first") as first:
+        database = first.create_database(port=0)
+        first.start(database)
+        with Experiment("second", tmp_path / "second") as second:
+            assert second.reconnect_orchestrator(database.checkpoint_file).is_active()
+        assert database.is_active()
+    assert not database.is_active()
+
+
 def test_a_database_that_was_never_started_cannot_be_stopped(exp: Experiment) -> None:
     with pytest.raises(RunNotFoundError, match="orchestrator"):
         exp.stop(exp.create_database(port=0))
