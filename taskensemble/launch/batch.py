@@ -2,9 +2,10 @@
 
 Each job belongs to one entity of one run, or to nobody in particular (`taskensemble scale`). Its script has the settings'
 headers and preamble and one line: `python -m taskensemble.launch.job <file>`. That file, which its user alone can read, has the
-control plane's addresses with their passwords; they appear in no script and no argument list. The job ends when its work does
-(launch/job.py). Here, beside the driver, a thread watches: a job that ended too early is submitted again as often as
-`requeue` says, and then its entity is cancelled with the reason; a job whose entity is over is taken out of the queue.
+control plane's addresses with their passwords; they appear in no script and no argument list. The job ends when its work does,
+and one that is told to end too early asks for its successor itself, as often as `requeue` says (launch/job.py). Here, beside the
+driver, a thread watches: for a job that ended too early without a successor it asks for one, or cancels the entity with the
+reason when no `requeue` is left; a job whose entity is over is taken out of the queue.
 
     <folder>/.taskensemble/jobs/<name>.json     what the job must know (0600), and its id in the scheduler
     <folder>/.taskensemble/jobs/<name>.<n>.sh   the script of its n-th submission, beside it what it printed: .out, .err
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
+import socket
 import sys
 import threading
 import time
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("taskensemble")
 
 WATCH_SECONDS = 0.5
+SUBMIT_SECONDS = 120.0
+"""What a submission takes at most; after that somebody else may try."""
 LINGER = 20.0
 """Seconds that a running job has to end by itself once its work is over."""
 
@@ -46,8 +51,12 @@ class JobFile(Record):
     """What a job must know, and what is known of it."""
 
     name: str
+    title: str = ""
+    """Name in the scheduler."""
     broker_url: str
     store_url: str
+    outlives_driver: bool = False
+    """The control plane is not the driver's own: the job may go on without it."""
     queue: str = ""
     """Batch queue that its worker serves alone; empty: all others."""
     run_id: str = ""
@@ -133,7 +142,7 @@ class BatchJob:
 
         private_folder(self.paths.folder)
         number = self.file.submissions + 1
-        self.file = self.file.model_copy(update={"submissions": number})
+        self.file = self.file.model_copy(update={"submissions": number, "native_id": ""})
         self._write()
         script = self.paths.script(number)
         script.write_text(job_script(self.file.batch, self.paths, number, self.title), encoding="utf-8")
@@ -141,6 +150,28 @@ class BatchJob:
         self.file = self.file.model_copy(update={"native_id": self.job.native_id})
         self._write()
         logger.info("Submitted the batch job %s for %s.", self.job.native_id, self.title or self.paths.name)
+
+    def submit_again(self, store: Store, owner: str) -> bool:
+        """Submit the job's successor, unless somebody else has, or is about to: both the job itself and a driver may see its end.
+
+        Arguments:
+            owner: who asks, of all processes.
+
+        Raises:
+            AllocationError: the scheduler refuses; somebody else may try.
+        """
+        latest = read_job(self.paths.file)
+        lock = f"te:submit:{self.paths.name}"
+        if latest.submissions > self.file.submissions or not store.take_lock(lock, owner, SUBMIT_SECONDS):
+            return False
+        try:
+            # Who had the lock before may have submitted it meanwhile.
+            if read_job(self.paths.file).submissions > self.file.submissions:
+                return False
+            self.submit()
+        finally:
+            store.drop_lock(lock, owner)
+        return True
 
     def adopt(self) -> None:
         """Watch the latest submission, which another process made perhaps."""
@@ -181,16 +212,19 @@ class BatchJobs:
 
     Attributes:
         folder: the experiment's.
+        outlives_driver: whether the control plane goes on without this process.
     """
 
     folder: Path
     broker_url: str
     store_url: str
+    outlives_driver: bool = False
     _jobs: dict[str, BatchJob] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _closing: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _store: Store | None = None
+    _owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
     def submit(self, run: RunRecord, batches: Mapping[str, BatchRecord]) -> None:
         """Submit a job for each batch queue of a run.
@@ -204,8 +238,10 @@ class BatchJobs:
                 entity = next(entity for entity in run.entities if queue == batch_queue(run.run_id, entity.index))
                 file = JobFile(
                     name=queue,
+                    title=entity.name,
                     broker_url=self.broker_url,
                     store_url=self.store_url,
+                    outlives_driver=self.outlives_driver,
                     queue=queue,
                     run_id=run.run_id,
                     entity=entity.index,
@@ -325,11 +361,18 @@ class BatchJobs:
 
     def _again(self, job: BatchJob, store: Store) -> None:
         """It has ended before its work."""
-        assert job.job is not None
-        told = f"The batch job {job.job.native_id} of {job.title} ended ({job.job.state}{_reason(job.job.message)})"
+        latest = read_job(job.paths.file)
+        if latest.submissions > job.file.submissions or (job.job is None and latest.native_id):
+            if latest.native_id:
+                logger.warning("The batch job of %s has asked for another one, %s.", job.title, latest.native_id)
+                job.file, job.job = latest, None
+                job.adopt()
+            return
+        ended = "is unknown" if job.job is None else f"{job.job.native_id} of {job.title} ended ({_ended(job.job)})"
+        told = f"The batch job {ended}"
         if job.file.submissions <= job.file.batch.requeue:
-            logger.warning("%s before its members had; it is submitted again.", told)
-            job.submit()
+            if job.submit_again(store, self._owner):
+                logger.warning("%s before its members had; it is submitted again.", told)
             return
         printed = job.output_tail
         reason = f"{told} before its members had; give create_batch_settings a longer time= or requeue="
@@ -343,8 +386,9 @@ def batch_queue(run_id: str, entity: int) -> str:
     return f"batch-{run_id}-{entity}"
 
 
-def _reason(message: str) -> str:
-    return f", {message}" if message and message not in ("None", "NonZeroExitCode") else ""
+def _ended(job: SchedulerJob) -> str:
+    reason = f", {job.message}" if job.message and job.message not in ("None", "NonZeroExitCode") else ""
+    return f"{job.state}{reason}"
 
 
 def describe(path: Path) -> dict[str, object]:

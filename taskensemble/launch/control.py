@@ -109,7 +109,9 @@ class ControlPlane:
             from taskensemble.launch.batch import BatchJobs
 
             worker = self._server.url_for("worker") if self._server is not None else None
-            self._jobs = BatchJobs(self.folder, worker or self.broker_url, worker or self.store_url)
+            self._jobs = BatchJobs(
+                self.folder, worker or self.broker_url, worker or self.store_url, outlives_driver=not self.is_own
+            )
         return self._jobs
 
     def join(self, user: object) -> None:

@@ -2,7 +2,8 @@
 
 It starts one worker whose slots are the whole allocation, and ends when the work is over: when the entity it belongs to has
 ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. On SIGTERM (walltime, scancel,
-preemption) the worker gives back what it runs, so that another allocation can go on with it.
+preemption) it submits its successor, if `requeue` has one left and the control plane goes on without a driver, and the worker
+gives back what it runs, so that the other allocation can go on with it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,8 +23,8 @@ import redis
 
 from taskensemble.engine.allocation import from_environment
 from taskensemble.engine.store import Store
-from taskensemble.errors import ControlPlaneError, RunNotFoundError
-from taskensemble.launch.batch import JobFile, read_job
+from taskensemble.errors import ControlPlaneError, RunNotFoundError, TaskensembleError
+from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, read_job
 from taskensemble.launch.files import write_private
 from taskensemble.launch.local import allocation_environment, worker_command
 
@@ -69,8 +71,29 @@ def main(argv: list[str]) -> int:
     if code is not None:
         logger.error("The worker %s ended by itself with status %d.", name, code)
         return 1
+    worker.send_signal(signal.SIGTERM)
+    if told():
+        _submit_successor(Path(argv[0]), store)
     _stop(worker)
     return 0
+
+
+def _submit_successor(path: Path, store: Store) -> None:
+    """Ask for another allocation, before this one's last seconds are over: its members may take longer than that to end."""
+    file = read_job(path)
+    if not (file.run_id and file.outlives_driver and file.submissions <= file.batch.requeue):
+        return
+    for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
+        # What describes this job would limit the steps of the next one.
+        del os.environ[name]
+    try:
+        if _Entity(file)(store):
+            return
+        job = BatchJob(JobPaths(path.parent, path.stem), file, file.title)
+        if job.submit_again(store, f"{socket.gethostname()}:{os.getpid()}"):
+            logger.warning("This job ends before its members have; the job %s goes on with them.", job.file.native_id)
+    except (TaskensembleError, redis.RedisError, OSError) as error:
+        logger.error("No further job could be submitted from here: %s. A driver that reconnects asks for one.", error)
 
 
 def _note_id(path: Path, file: JobFile) -> None:
@@ -129,7 +152,6 @@ def _told_to_end() -> Callable[[], bool]:
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
-    worker.send_signal(signal.SIGTERM)
     try:
         worker.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:

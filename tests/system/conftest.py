@@ -60,7 +60,7 @@ class RunningDriver:
     folder: Path
     lines: list[str] = field(default_factory=list)
 
-    def result(self, timeout: float = 60) -> dict[str, Any]:
+    def result(self, timeout: float = 180) -> dict[str, Any]:
         """What it tells next.
 
         Raises:
@@ -78,7 +78,7 @@ class RunningDriver:
             f"the driver told nothing more (timed out: {alarm.rang})\n{''.join(self.lines)}{self.logs()}"
         )
 
-    def end(self, timeout: float = 60) -> int:
+    def end(self, timeout: float = 120) -> int:
         """Wait for its end; its exit status."""
         assert self.process.stdout is not None
         with _Alarm(self.process, timeout):

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from taskensemble.engine.store import Store
 from tests.system.conftest import REPOSITORY, Drive
 from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
 
@@ -267,6 +270,40 @@ def test_a_run_on_a_broker_goes_on_in_its_job_when_the_driver_is_killed(
     assert second.result()["status"] == 2
     assert second.end() == 0
     wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")
+
+
+def test_a_job_that_ends_early_asks_for_its_successor_itself_when_no_driver_is_there(
+    drive: Drive, slurm: SlurmCluster, valkey: str
+) -> None:
+    driver = drive(
+        f"""
+        exp = Experiment("orphan", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={{"exclusive": None}}, requeue=1)
+        ens = exp.create_ensemble("e", batch_settings=bs, run_settings=exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}]), replicas=2)
+        handle = exp.start(ens, block=False, quiet=True)
+        while not all(Path(m.path, "second").exists() for m in ens):
+            time.sleep(0.1)
+        tell(run=handle.run_id, paths=[m.path for m in ens])
+        time.sleep(300)
+        """,
+        TASKENSEMBLE_BROKER_URL=valkey,
+    )
+    told = driver.result()
+    driver.process.kill()
+    driver.process.wait()
+    (first,) = slurm.jobs()
+    slurm.run("scancel", first)
+    store = Store(valkey)
+    try:
+        wait_until(lambda: store.status(told["run"]).state.final, 90, f"the run ends\n{driver.logs()}")
+        assert store.status(told["run"]).completed == 2
+    finally:
+        store.close()
+    for path in told["paths"]:
+        trace = Path(path, "trace").read_text().split()
+        assert trace[3] == first
+        assert trace[7] != first
+    wait_until(lambda: not slurm.jobs(), 30, "the successor ends with its work")
 
 
 def test_the_manuals_drivers_run_as_they_are(drive: Drive) -> None:
