@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from taskensemble.history import History
 from taskensemble.progress import progress
 from taskensemble.summary import launch_summary, run_summary
 from taskensemble.transfer import pack, store_inputs
-from taskensemble.versions import versions
+from taskensemble.versions import this_driver, versions
 
 if TYPE_CHECKING:
     from taskensemble.adaptive import AdaptiveHandle, RoundGenerator
@@ -477,7 +476,7 @@ class Experiment:
             completed=others if for_files else self._completed(others),
             together=together,
             tag=tag,
-            driver=f"{socket.gethostname()}:{os.getpid()}",
+            driver=this_driver(),
             versions=versions(),
             parent=parent,
             wait_for_worker=self._wait_for_worker,

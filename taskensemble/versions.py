@@ -1,9 +1,13 @@
-"""Which versions of what a run was started with."""
+"""Which driver, with which versions of what, a run was started with."""
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
+import sys
 from importlib import metadata
+from pathlib import Path
 
 PACKAGES = ("taskensemble", "celery", "redis")
 
@@ -17,3 +21,10 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def this_driver() -> str:
+    """`host:pid script` of this process; without a script (a prompt, a kernel): `host:pid`."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
+    return f"{name} {script.resolve()}" if script is not None and script.suffix == ".py" and script.is_file() else name

@@ -321,7 +321,7 @@ class RunRecord(Record):
     generate: bool = True
     """Whether members' tasks make their folders; False: `Experiment.generate` made them ahead."""
     driver: str = ""
-    """host:pid of the driver."""
+    """host:pid of the driver, a space, and the path of its script; the path is missing where there is none."""
     versions: dict[str, str] = {}
     keep: float = 7 * 86400.0
     """The record expires so long after the run ended."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taskensemble.engine.records import RunRecord, RunStatus, State, TemplateRecord
+from taskensemble.engine.secret_names import is_secret
 from taskensemble.engine.store import Store
 from taskensemble.results import rows
 
@@ -20,11 +20,10 @@ LOG_TAIL = 2000
 FAILURES = 20
 """Failed members whose logs it shows."""
 
+LEFT_OUT = "(left out)"
+
 CHECKED = 64 * 1024 * 1024
 """Inputs larger than these bytes are listed without a checksum."""
-
-SECRET = re.compile(r"pass|secret|token|key(?!in|out)|credential|auth|broker_url|store_url", re.IGNORECASE)
-"""Names of environment variables whose values a report leaves out."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Facts:
     status: RunStatus
     experiment_path: str
     driver: str
-    """host:pid."""
+    """host:pid, and the path of its script."""
     versions: dict[str, str]
     commit: str
     """Of the git repository that the experiment's folder is in, with `+` when something in it has changed; else empty."""
@@ -46,7 +45,10 @@ class Facts:
     templates: list[dict[str, Any]]
     """command, environment (secrets left out), resources and policy (what is not the default), databases, assets."""
     inputs: list[dict[str, Any]]
-    """path, size in bytes and sha256 of each attached file as it is now; None where it is gone or larger than CHECKED."""
+    """path, size in bytes and sha256 of the driver's script and of each attached file, as they are now.
+
+    None where one is gone or larger than CHECKED.
+    """
 
     def plain(self) -> dict[str, Any]:
         """The facts as values for JSON, under the names of the fields."""
@@ -91,8 +93,8 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template(template: TemplateRecord) -> dict[str, Any]:
-    environment = {name: "(left out)" if SECRET.search(name) else value for name, value in sorted(template.env.items())}
-    environment |= dict.fromkeys(template.secrets, "(left out)")
+    environment = {name: LEFT_OUT if left_out(name) else value for name, value in sorted(template.env.items())}
+    environment |= dict.fromkeys(template.secrets, LEFT_OUT)
     command = (
         [*template.command.head, "…", *template.command.tail] if template.command.tail else [*template.command.head]
     )
@@ -116,9 +118,15 @@ def _template(template: TemplateRecord) -> dict[str, Any]:
     }
 
 
+def left_out(name: str) -> bool:
+    """Whether a variable's value stays out: a secret, or an address that may hold a password."""
+    return is_secret(name) or name.endswith("_URL")
+
+
 def _attached(run: RunRecord) -> Iterable[str]:
-    """Every file attached to a member, each once; of a folder the files in it."""
-    named = {path for template in run.templates for path in _paths(template)}
+    """The driver's script, and every file attached to a member, each once; of a folder the files in it."""
+    script = run.driver.partition(" ")[2]
+    named = {path for template in run.templates for path in _paths(template)} | ({script} if script else set())
     for path in sorted(named):
         if Path(path).is_dir():
             yield from sorted(str(file) for file in Path(path).rglob("*") if file.is_file())

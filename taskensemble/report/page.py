@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from taskensemble.handle import cause
 from taskensemble.progress import duration
 from taskensemble.report.facts import Facts
 from taskensemble.report.pictures import COLOURS, FAINT
@@ -102,7 +103,7 @@ def _failures(facts: Facts) -> Iterable[str]:
     yield f"<h2>Failures</h2><p>{facts.status.failed} failed{first}</p>"
     for failure in facts.failures:
         yield (
-            f"<p><strong>{escape(failure['name'])}</strong>: {escape(failure['reason'] or 'no reason given')}, attempt "
+            f"<p><strong>{escape(failure['name'])}</strong>: {escape(cause(failure['reason']) or 'no reason given')}, attempt "
             f"{failure['attempt']}, <code>{escape(failure['log'])}</code></p>"
         )
         if failure["tail"].strip():
@@ -126,7 +127,7 @@ def _provenance(facts: Facts) -> Iterable[str]:
     yield "<h2>Where it came from</h2>"
     said = {
         "folder": facts.experiment_path,
-        "driver (host:pid)": facts.driver,
+        "driver": facts.driver,
         "git commit": facts.commit,
         **{f"version of {name}": version for name, version in facts.versions.items()},
     }

@@ -179,24 +179,35 @@ $("out").onclick = () => showLog(logged.index, "out");
 $("err").onclick = () => showLog(logged.index, "err");
 
 // Plots
-function numbers(key) {
-  return seen.table.map((member) => (member[key] === null || member[key] === undefined || member[key] === "" ? NaN : Number(member[key])));
-}
-function numeric() {
-  const keys = new Set(seen.table.flatMap((member) => Object.keys(member)));
-  return [...keys].filter((key) => (/^(params|result)\./.test(key) || key === "seconds") && numbers(key).some(Number.isFinite));
-}
-function range(values) {
+// A column is numbers, or words that take whole places in the order in which they appear.
+const WORDS = 24;
+function axis(key) {
+  const raw = seen.table.map((member) => (typeof member[key] === "object" || member[key] === "" ? undefined : member[key]));
+  const given = raw.filter((value) => value !== undefined);
+  if (!given.length) return null;
+  const words = given.every((value) => Number.isFinite(Number(value))) ? null : [...new Set(given.map(String))];
+  if (words && words.length > WORDS) return null;
+  const values = raw.map((value) => (value === undefined ? NaN : words ? words.indexOf(String(value)) : Number(value)));
   const finite = values.filter(Number.isFinite);
-  const low = Math.min(...finite), high = Math.max(...finite);
-  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+  let low = Math.min(...finite), high = Math.max(...finite);
+  if (low === high) { low -= 0.5; high += 0.5; }
+  const ticks = words ? words.map((_, place) => place) : [low, (low + high) / 2, high];
+  return { key, values, low, high, ticks, label: (value) => (words ? words[value] : short(value)) };
 }
+function axes() {
+  const keys = new Set(seen.table.flatMap((member) => Object.keys(member)));
+  return [...keys].filter((key) => /^(params|result)\./.test(key) || key === "seconds").map(axis).filter(Boolean);
+}
+const bare = (key) => key.replace(/^\w+\./, "");
 function showPlots() {
-  const keys = numeric();
+  const found = axes(), keys = found.map((each) => each.key);
+  $("plots").hidden = found.length < 2;
   fill($("x"), keys, keys.find((key) => key.startsWith("params.")) || keys[0]);
   fill($("y"), keys, keys.find((key) => key.startsWith("result.")) || keys[keys.length - 1]);
-  showScatter();
-  showParallel(keys);
+  if (found.length >= 2) {
+    showScatter();
+    showParallel(found);
+  }
   showTimeline();
 }
 function fill(select, keys, first) {
@@ -209,44 +220,45 @@ function showScatter() {
   const svg = $("scatter"), W = 460, H = 260, L = 58, B = 34;
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   svg.replaceChildren();
-  if (!$("x").value || !$("y").value) { svg.append(draw("text", { x: 10, y: 20 }, "no numbers yet")); return; }
-  const xs = numbers($("x").value), ys = numbers($("y").value), [x0, x1] = range(xs), [y0, y1] = range(ys);
-  const px = (x) => L + ((x - x0) / (x1 - x0)) * (W - L - 14), py = (y) => H - B - ((y - y0) / (y1 - y0)) * (H - B - 14);
-  for (const share of [0, 0.5, 1]) {
-    const x = x0 + share * (x1 - x0), y = y0 + share * (y1 - y0);
-    svg.append(draw("line", { class: "axis", x1: L, x2: W - 14, y1: py(y), y2: py(y) }),
-      draw("text", { x: L - 6, y: py(y) + 4, "text-anchor": "end" }, short(y)),
-      draw("text", { x: px(x), y: H - B + 16, "text-anchor": "middle" }, short(x)));
+  const x = axis($("x").value), y = axis($("y").value);
+  if (!x || !y) return;
+  const px = (value) => L + ((value - x.low) / (x.high - x.low)) * (W - L - 24), py = (value) => H - B - ((value - y.low) / (y.high - y.low)) * (H - B - 14);
+  for (const tick of y.ticks) {
+    svg.append(draw("line", { class: "axis", x1: L, x2: W - 14, y1: py(tick), y2: py(tick) }),
+      draw("text", { x: L - 6, y: py(tick) + 4, "text-anchor": "end" }, y.label(tick).slice(0, 9)));
   }
-  svg.append(draw("text", { x: (W + L) / 2, y: H - 4, "text-anchor": "middle" }, $("x").value));
+  for (const tick of x.ticks) svg.append(draw("text", { x: px(tick), y: H - B + 16, "text-anchor": "middle" }, x.label(tick).slice(0, 9)));
+  svg.append(draw("text", { x: (W + L) / 2, y: H - 4, "text-anchor": "middle" }, bare(x.key)));
   seen.table.forEach((member, i) => {
-    if (!Number.isFinite(xs[i]) || !Number.isFinite(ys[i])) return;
-    const dot = draw("circle", { cx: px(xs[i]), cy: py(ys[i]), r: 4, fill: colour(letterOf(member.state)), "fill-opacity": 0.8 });
+    if (!Number.isFinite(x.values[i]) || !Number.isFinite(y.values[i])) return;
+    const dot = draw("circle", { cx: px(x.values[i]), cy: py(y.values[i]), r: 4, fill: colour(letterOf(member.state)), "fill-opacity": 0.8 });
     dot.onmousemove = (event) => tip(event, describe(i));
     dot.onmouseleave = (event) => tip(event, "");
     dot.onclick = () => showLog(member.index, "out");
     svg.append(dot);
   });
 }
-function showParallel(keys) {
-  const svg = $("parallel"), W = 460, H = 260, shown = keys.slice(0, 8);
+function showParallel(found) {
+  const svg = $("parallel"), W = 460, H = 260;
+  // From what was given to what came out; how long it took stands between.
+  const order = (each) => (each.key.startsWith("params.") ? 0 : each.key === "seconds" ? 1 : 2);
+  const shown = [...found].sort((one, other) => order(one) - order(other)).slice(0, 8);
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   svg.replaceChildren();
-  if (shown.length < 2) { svg.append(draw("text", { x: 10, y: 20 }, "fewer than two columns of numbers")); return; }
-  const columns = shown.map(numbers), ranges = columns.map(range);
   const px = (k) => 40 + (k * (W - 80)) / (shown.length - 1);
-  const py = (value, [low, high]) => H - 36 - ((value - low) / (high - low)) * (H - 66);
+  const py = (value, each) => H - 36 - ((value - each.low) / (each.high - each.low)) * (H - 66);
   seen.table.forEach((member, i) => {
-    const points = columns.map((column, k) => (Number.isFinite(column[i]) ? px(k) + "," + py(column[i], ranges[k]) : null)).filter(Boolean);
+    const points = shown.map((each, k) => (Number.isFinite(each.values[i]) ? px(k) + "," + py(each.values[i], each) : null)).filter(Boolean);
     const line = draw("polyline", { points: points.join(" "), fill: "none", stroke: colour(letterOf(member.state)), "stroke-opacity": 0.45, "stroke-width": 1.5 });
     line.onmousemove = (event) => tip(event, describe(i));
     line.onmouseleave = (event) => tip(event, "");
+    line.onclick = () => showLog(member.index, "out");
     svg.append(line);
   });
-  shown.forEach((key, k) => svg.append(draw("line", { class: "axis", x1: px(k), x2: px(k), y1: 30, y2: H - 36 }),
-    draw("text", { x: px(k), y: 22, "text-anchor": "middle" }, short(ranges[k][1])),
-    draw("text", { x: px(k), y: H - 22, "text-anchor": "middle" }, short(ranges[k][0])),
-    draw("text", { x: px(k), y: H - 6, "text-anchor": "middle" }, key.replace(/^\w+\./, "").slice(0, 14))));
+  shown.forEach((each, k) => svg.append(draw("line", { class: "axis", x1: px(k), x2: px(k), y1: 30, y2: H - 36 }),
+    draw("text", { x: px(k), y: 22, "text-anchor": "middle" }, each.label(each.ticks[each.ticks.length - 1])),
+    draw("text", { x: px(k), y: H - 22, "text-anchor": "middle" }, each.label(each.ticks[0])),
+    draw("text", { x: px(k), y: H - 6, "text-anchor": "middle" }, bare(each.key).slice(0, 14))));
 }
 function showTimeline() {
   const svg = $("timeline"), W = 940, L = 130;
@@ -255,8 +267,20 @@ function showTimeline() {
   svg.setAttribute("viewBox", `0 0 ${W} 40`);
   if (!ran.length) { svg.append(draw("text", { x: 10, y: 20 }, "nothing has run yet")); return; }
   const now = Date.now() / 1000, from = Math.min(...ran.map((m) => m.started)), to = Math.max(...ran.map((m) => m.ended || now));
-  const lane = (m) => (m.node || m.worker) + " " + (m.slots.length ? "cpu " + m.slots.join(",") : "");
-  const lanes = [...new Set(ran.map(lane))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })).slice(0, 64);
+  const laneOf = new Map(), last = new Map();
+  // A member that runs has not told its CPUs yet: it takes the first free line of its node.
+  for (const m of [...ran].sort((one, other) => one.started - other.started)) {
+    const node = m.node || m.worker || "";
+    let name = node + " cpu " + m.slots.join(",");
+    if (!m.slots.length) {
+      const free = [...last.keys()].find((each) => each.startsWith(node + " ") && last.get(each) <= m.started);
+      name = free || node + " slot " + last.size;
+    }
+    last.set(name, m.ended || Infinity);
+    laneOf.set(m, name);
+  }
+  const lane = (m) => laneOf.get(m);
+  const lanes = [...new Set(laneOf.values())].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })).slice(0, 64);
   const H = lanes.length * 18 + 34;
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   const px = (t) => L + ((t - from) / Math.max(1e-3, to - from)) * (W - L - 10);
