@@ -47,6 +47,7 @@ def rows(members: int = 100_000) -> list[Row]:
     cold = statistics.median(run("cold")[1] for _ in range(ROUNDS))
     (to_child, to_return), _ = run("warm", 21)
     large, _ = run("large", members)
+    generated, _ = run("generated", 10_000)
     many = f"{members:,} members"
     enqueued = f"{members / large['start']:,.0f} members a second, as the driver sees it"
     return [
@@ -56,6 +57,14 @@ def rows(members: int = 100_000) -> list[Row]:
         Row("child's exit to the driver's return", to_return * 1e3, "ms", 20),
         Row(f"`start(block=False)` of {many}", large["start"], "s", 5, beside=enqueued),
         Row("enqueued, members a second", members / large["start"], "/s", 20_000, least=True),
+        Row(
+            "10,000 members with files: expansion, `generate` and `start`",
+            generated["total"],
+            "s",
+            15,
+            beside=f"generate {generated['generated']:.1f} s",
+        ),
+        Row("memory of that driver", generated["memory"], "MiB", 300 / 1.048576),
         Row(f"memory of the driver with {many}", large["memory"], "MiB", 400 / 1.048576),
         Row(f"status of a run of {many}: counters", large["status"] * 1e3, "ms", 50),
         Row("  its entities", large["entities"] * 1e3, "ms", 50),
