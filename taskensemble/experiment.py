@@ -674,12 +674,14 @@ class Experiment:
             list of dict: see `taskensemble.results.rows`
 
         Raises:
+            InputTypeError: something that is no entity
             RunNotFoundError: one was never started
             ImportError: pandas is not installed
         """
+        from taskensemble.plan import check_entities
         from taskensemble.results import frame as as_frame
 
-        names = [entity.name for entity in entities] or self._history.names()
+        names = [entity.name for entity in check_entities(entities)] if entities else self._history.names()
         rows = [row for name in names for row in self._history.latest(name).results()]
         return as_frame(rows) if frame else rows
 
@@ -754,6 +756,17 @@ class Experiment:
             ControlPlaneError: it does not answer
             InputError: a generator without its model
         """
+        adaptive: AdaptiveHandle | None = None
+        if generator is not None or model is not None:
+            from taskensemble.adaptive import AdaptiveHandle
+
+            if generator is None:
+                raise InputError("generator: give the generator of the adaptive ensemble beside its model.")
+            if model is None:
+                raise InputError(
+                    "model: give the model that the adaptive ensemble was started with, beside its generator."
+                )
+            adaptive = AdaptiveHandle(self, model, generator)
         control = self._reading_control()
         if control is None:
             raise RunNotFoundError(f"run_id={run_id!r}: nothing was ever started in {self.exp_path}.")
@@ -762,19 +775,14 @@ class Experiment:
             self._databases.publish(control)
             control.start_worker(self._slots, allocation=self.launcher != "local")
             control.jobs.adopt(handle.record)
-        if generator is None:
+        if adaptive is None:
             self._history.add(handle)
             return handle
-        if model is None:
-            raise InputError("model: give the model that the adaptive ensemble was started with, beside its generator.")
-        from taskensemble.adaptive import AdaptiveHandle
-
         rounds = [handle]
         while (parent := rounds[0].record.parent) is not None:
             rounds.insert(0, RunHandle.open(control, parent, collects=True))
         for each in rounds:
             self._history.add(each)
-        adaptive = AdaptiveHandle(self, model, generator)
         adaptive.replay(rounds)
         return adaptive
 

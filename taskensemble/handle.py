@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskensemble.checked import checked
 from taskensemble.engine.records import (
     AttemptRecord,
     EntityRecord,
@@ -37,6 +38,7 @@ BEAT = 0.5
 """Seconds that a wait blocks at most before it looks at the counters again."""
 
 
+@checked
 class RunHandle:
     """One run: wait for it, watch it, stop it, read what became of its members."""
 
