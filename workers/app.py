@@ -122,7 +122,13 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         help="members' folders and files must be in this folder; may be repeated",
     )
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
-    parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
+    parser.add_argument(
+        "--log-level",
+        default="WARNING",
+        type=str.upper,
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        help="from which level on it logs",
+    )
     parser.add_argument(
         "--log-format",
         choices=("text", "json"),
@@ -134,6 +140,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--slots {options.slots}: a worker needs at least one slot")
     if options.lease < 1:
         parser.error(f"--lease {options.lease:g}: give at least 1 second")
+    for name in ("memory", "drain"):
+        if getattr(options, name) < 0:
+            parser.error(f"--{name} {getattr(options, name):g}: give 0 or more")
     return options
 
 
@@ -210,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         hostname=f"{worker.name}@{worker.host}",
         pool_cls=MemberPool,
         concurrency=len(node.cpus),
-        loglevel=options.log_level.upper(),
+        loglevel=options.log_level,
         task_events=True,
         without_gossip=True,
         without_mingle=True,

@@ -43,6 +43,22 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         self._follow_queues()
         self.members.read_queues()
 
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """What takes a message; one that Celery stumbles over is refused, or it would end one worker after the other."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def take(message: Any) -> None:
+            try:
+                handle(message)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                logger.exception(
+                    "Message %s is refused: its body or headers are none of a task: %s", message.delivery_tag, error
+                )
+                if not message.acknowledged:
+                    message.reject()
+
+        return take
+
     def ensure_connected(self, conn: Any) -> Any:
         """Connects, for as long as it takes; members are served meanwhile."""
         pause = 0.1

@@ -18,7 +18,7 @@ from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
 
 from taskensemble.engine import messages, signing
-from taskensemble.errors import TaskensembleError
+from taskensemble.errors import InputError, TaskensembleError
 from workers.members import Members
 
 logger = logging.getLogger("taskensemble.worker")
@@ -61,6 +61,7 @@ class MemberPool(BasePool):  # type: ignore[misc]
         """Takes a task from the consumer."""
         request = accept_callback.__self__
         try:
+            _check_body(args[0], request)
             _check_signature(args[0], request)
         except TaskensembleError as error:
             # What belongs to a run and is lost by this is published again by the reaper.
@@ -125,6 +126,30 @@ class MemberPool(BasePool):  # type: ignore[misc]
     def _call_soon(self, callback: Callable[[], None]) -> None:
         if self._hub is not None:
             self._hub.call_soon(callback)
+
+
+_ARGUMENTS: dict[str, tuple[type, ...]] = {
+    messages.SETUP: (str,),
+    messages.COMPLETION: (str, int),
+    messages.MEMBER: (str, int, int),
+}
+
+
+def _check_body(task: str, request: Any) -> None:
+    """Checks the arguments of a task's message: a worker must not stumble over what somebody else wrote.
+
+    Raises:
+        InputError: they are not those of the task.
+    """
+    wanted = _ARGUMENTS.get(task)
+    try:
+        given = request.args
+    except (TypeError, ValueError) as error:
+        raise InputError(f"its body is none of a task: {error}; give [arguments, keywords, embed]") from error
+    if wanted is None or (len(given) == len(wanted) and all(map(isinstance, given, wanted))):
+        return
+    words = ", ".join({str: "run", int: "number"}[kind] for kind in wanted)
+    raise InputError(f"its arguments are {str(given)[:200]}; give [{words}]")
 
 
 def _check_signature(task: str, request: Any) -> None:

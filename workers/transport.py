@@ -9,6 +9,7 @@ What differs from kombu's own:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
@@ -19,6 +20,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+
+logger = logging.getLogger("taskensemble.worker")
 
 Plan = Callable[[list[str]], tuple[list[str], int]]
 
@@ -66,10 +69,29 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
                 raise Empty
             queue = bytes_to_str(answer[0])
             for item in answer[1]:
-                self.connection._deliver(loads(bytes_to_str(item)), queue)
+                try:
+                    message = loads(bytes_to_str(item))
+                    self._check_envelope(message)
+                except ValueError as error:
+                    logger.error("What stands in %s is no message and is dropped: %s", queue, error)
+                    continue
+                self.connection._deliver(message, queue)
             return True
         finally:
             self._in_poll = None
+
+    @staticmethod
+    def _check_envelope(message: Any) -> None:
+        """What kombu reads of a message before anybody looks at its headers.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        properties = message.get("properties") if isinstance(message, dict) else None
+        if not isinstance(properties, dict) or not {"delivery_tag", "delivery_info"} <= set(properties):
+            raise ValueError("it has no properties with delivery_tag and delivery_info")
+        if not isinstance(properties["delivery_info"], dict) or not isinstance(message.get("headers", {}), dict):
+            raise ValueError("its headers and delivery_info must be objects")
 
     def close(self) -> None:
         """Closes the channel; a wait that is under way is ended first, and what it had fetched goes back to its queue."""

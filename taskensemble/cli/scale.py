@@ -18,7 +18,11 @@ BATCH_OPTION = typer.Option(
     ..., "--batch", help="TOML file that says what an allocation asks for.", exists=True, dir_okay=False
 )
 FOLDER_OPTION = typer.Option(
-    Path(), "--path", "-p", help="Folder of the control plane (`taskensemble up`), and of the jobs' files."
+    Path(),
+    "--path",
+    "-p",
+    help="Folder of the control plane (`taskensemble up`), and of the jobs' files.",
+    file_okay=False,
 )
 
 
