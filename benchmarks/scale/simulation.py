@@ -10,14 +10,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 
 from benchmarks.scale.broker import Broker, Counts
 from benchmarks.scale.worker import serve
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, TemplateRecord
-from taskensemble.engine.store import Store
+from taskensemble.engine.store import Store, run_key
 
 READY_WITHIN = 300.0
 
@@ -40,6 +41,8 @@ class Spent:
     sent: float
     """Each a member; of a while: a second."""
     by_command: dict[str, float]
+    span: float = 0.0
+    """Seconds from the first member's start to the last one's end: without the set-up of the run."""
 
     @property
     def rate(self) -> float:
@@ -88,7 +91,14 @@ class Simulation:
         begun = time.monotonic()
         run_id = self.publish(members)
         self._wait(run_id, lambda status: status.state.final, timeout)
-        return spent(before, self.broker.counts(), self.workers, self.slots, members, time.monotonic() - begun)
+        found = spent(before, self.broker.counts(), self.workers, self.slots, members, time.monotonic() - begun)
+        return replace(found, span=self._span(run_id))
+
+    def _span(self, run_id: str) -> float:
+        stream = run_key(run_id)[:-3] + "events"
+        starts = [name for name, fields in self.broker.redis.xrange(stream, count=20) if fields[b"k"] == b"start"]
+        ends = [name for name, fields in self.broker.redis.xrevrange(stream, count=20) if fields[b"k"] == b"end"]
+        return (_milliseconds(ends[0]) - _milliseconds(starts[0])) / 1e3
 
     def publish(self, members: int) -> str:
         """Writes and publishes a run, as a driver does."""
@@ -128,6 +138,10 @@ class Simulation:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{run_id} did not get there within {timeout:g} s: {self.store.status(run_id)}")
             time.sleep(0.02)
+
+
+def _milliseconds(identifier: bytes) -> int:
+    return int(identifier.partition(b"-")[0])
 
 
 @contextmanager
@@ -178,7 +192,7 @@ def simulation(workers: int, slots: int, *, processes: int = 1, seconds: float =
 
 
 def _child(
-    numbers: list[int], slots: int, url: str, seconds: float, ready: object, over: object, cpus: list[int]
+    numbers: list[int], slots: int, url: str, seconds: float, ready: Semaphore, over: Event, cpus: list[int]
 ) -> None:
     os.sched_setaffinity(0, cpus)
-    serve(numbers, slots, url, seconds, ready.release, over.is_set)  # type: ignore[attr-defined]
+    serve(numbers, slots, url, seconds, ready.release, over.is_set)

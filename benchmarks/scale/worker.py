@@ -16,7 +16,7 @@ import selectors
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,10 +54,7 @@ class NoGuard:
     def read(self) -> Iterator[Any]:
         return iter(())
 
-    def set_environment(self, key: int, env: Mapping[str, str]) -> None:
-        pass
-
-    def end(self, identifier: int, grace: float = -1.0) -> None:
+    def forget(self, identifier: int) -> None:
         pass
 
 
