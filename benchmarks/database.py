@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.rows import Row, text
 from taskensemble.database import DatabaseOptions, free_port, load_assets, start_database, stop_database
 from taskensemble.database.assets import server_tags
-from taskensemble.database.connection import connected
+from taskensemble.database.connection import connected, login
 from taskensemble.engine.records import AssetRecord, DatabaseAddressRecord
 
 ROUNDS = 3
@@ -43,7 +43,8 @@ def first_ping(port: int, found: list[float]) -> None:
 def starts(model: bytes) -> tuple[float, float, float]:
     """Seconds from the call to the first PING, to its return, and to a stored model, for which a torch worker was started."""
     with tempfile.TemporaryDirectory(prefix="te-db-") as folder:
-        port, found = free_port(), []
+        port = free_port()
+        found: list[float] = []
         pinger = threading.Thread(target=first_ping, args=(port, found))
         pinger.start()
         begun = time.perf_counter()
@@ -76,7 +77,7 @@ def torch_model(size: int) -> bytes:
 def raw_set(record: DatabaseAddressRecord, tagged: list[tuple[str, bytes]], blob: bytes) -> None:
     """The same bytes onto every shard with SET."""
     for address, tag in tagged:
-        with connected(address, record.password) as client:
+        with connected(address, login(record)) as client:
             client.ask("SET", b"{" + tag + b"}.raw", blob)
 
 

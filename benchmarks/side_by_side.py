@@ -53,9 +53,8 @@ def ratios(size: int, rounds: int, peers: list[str]) -> dict[str, list[float]]:
     return found
 
 
-def check(found: dict[str, list[float]]) -> int:
+def check(found: dict[str, list[float]], baseline: dict[str, float]) -> int:
     """Compare with the baseline; 1 when a ratio has fallen by more than a quarter, or a peer of the baseline is missing."""
-    baseline: dict[str, float] = json.loads(BASELINE.read_text())
     status = 0
     for peer, before in baseline.items():
         now = statistics.median(found[peer]) if peer in found else 0.0
@@ -72,13 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the median ratios here")
     parser.add_argument("--check", action="store_true", help="fail when a ratio fell by a quarter against the baseline")
+    parser.add_argument("--baseline", type=Path, default=BASELINE, help="the ratios to compare with")
+    parser.add_argument("--peers", nargs="+", choices=list(REQUIREMENTS), default=PEERS)
     options = parser.parse_args(arguments)
-    peers = ["xargs", "hyperqueue", "celery_chord"] if options.check else PEERS
+    baseline: dict[str, float] = json.loads(options.baseline.read_text()) if options.check else {}
+    peers = list(baseline) or options.peers
     found = ratios(options.members, options.rounds, peers)
     if options.json:
         medians = {peer: round(statistics.median(values), 3) for peer, values in found.items()}
         options.json.write_text(json.dumps(medians, indent=2) + "\n")
-    return check(found) if options.check else 0
+    return check(found, baseline) if options.check else 0
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.QoS = QoS
         self._client_id = 0
+        self._unblocked = False
         self._known_socket: Any = None
 
     def _brpop_start(self, timeout: float | None = None) -> None:
@@ -54,6 +55,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         self._learn_id(connection)
         self._asked = frozenset(queues)
         self._in_poll = connection
+        self._unblocked = False
         self._brpop_sent_at = monotonic()
         wait = self.brpop_timeout if timeout is None else timeout
         connection.send_command("BLMPOP", wait or 0, len(queues), *queues, "RIGHT", "COUNT", max(1, count))
@@ -105,9 +107,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def unblock(self) -> None:
         """Ends the wait that is under way, so that the next one follows the plan anew."""
-        if self._in_poll and self._client_id:
+        if self._in_poll and self._client_id and not self._unblocked:
             with self.conn_or_acquire() as client:
-                client.execute_command("CLIENT", "UNBLOCK", self._client_id)
+                # Members that end together ask for it together. 0: the server has not seen the wait yet, so ask again.
+                self._unblocked = bool(client.execute_command("CLIENT", "UNBLOCK", self._client_id))
 
     def _learn_id(self, connection: Any) -> None:
         """The server's number of a connection, asked before it first waits: while it waits it cannot be asked."""

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from typing import Any
 
 import redis
 
@@ -82,7 +83,7 @@ def _chunk(sha: str, run_id: str, queue: str, indexes: list[int], number: int) -
 
 def _send(url: str, chunks: list[bytes]) -> None:
     client = redis.Redis.from_url(url, protocol=2)
-    connection = client.connection_pool.get_connection()
+    connection: Any = client.connection_pool.get_connection()
     connection.connect()
     wire: socket.socket = connection._sock
     buffer = bytearray(1 << 18)

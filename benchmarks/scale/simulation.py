@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
+from typing import Any
 
 from benchmarks.scale.broker import Broker, Counts
-from benchmarks.scale.worker import serve
+from benchmarks.scale.worker import READY
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, TemplateRecord
 from taskensemble.engine.store import Store, run_key
@@ -96,8 +97,10 @@ class Simulation:
 
     def _span(self, run_id: str) -> float:
         stream = run_key(run_id)[:-3] + "events"
-        starts = [name for name, fields in self.broker.redis.xrange(stream, count=20) if fields[b"k"] == b"start"]
-        ends = [name for name, fields in self.broker.redis.xrevrange(stream, count=20) if fields[b"k"] == b"end"]
+        first: Any = self.broker.redis.xrange(stream, count=20)
+        last: Any = self.broker.redis.xrevrange(stream, count=20)
+        starts = [name for name, fields in first if fields[b"k"] == b"start"]
+        ends = [name for name, fields in last if fields[b"k"] == b"end"]
         return (_milliseconds(ends[0]) - _milliseconds(starts[0])) / 1e3
 
     def publish(self, members: int) -> str:
@@ -157,42 +160,27 @@ def simulation(workers: int, slots: int, *, processes: int = 1, seconds: float =
     apart = len(cpus) > 1
     folder = Path(tempfile.mkdtemp(prefix="te-scale-"))
     broker = Broker(folder, cpus[0] if apart else None)
-    context = multiprocessing.get_context("spawn")
-    ready, over = context.Semaphore(0), context.Event()
+    command = [sys.executable, "-m", "benchmarks.scale.worker", broker.url, str(slots), str(seconds)]
     children = [
-        context.Process(
-            target=_child,
-            args=(
-                list(range(at, workers, processes)),
-                slots,
-                broker.url,
-                seconds,
-                ready,
-                over,
-                cpus[1:] if apart else cpus,
-            ),
+        subprocess.Popen(
+            [*command, *map(str, range(at, workers, processes))],
+            cwd=Path(__file__).resolve().parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         for at in range(min(processes, workers))
     ]
     try:
         for child in children:
-            child.start()
-        for _ in children:
-            if not ready.acquire(timeout=READY_WITHIN):
-                raise TimeoutError(f"{workers} simulated workers were not connected within {READY_WITHIN:g} s")
+            if apart:
+                os.sched_setaffinity(child.pid, cpus[1:])
+        for child in children:
+            assert child.stdout is not None
+            if child.stdout.readline() != READY:
+                raise RuntimeError("the simulated workers of a process ended before they were connected")
         yield Simulation(broker, folder, workers, slots)
     finally:
-        over.set()
         for child in children:
-            child.join(30)
-            if child.is_alive():
-                child.kill()
+            child.communicate(timeout=60)
         broker.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _child(
-    numbers: list[int], slots: int, url: str, seconds: float, ready: Semaphore, over: Event, cpus: list[int]
-) -> None:
-    os.sched_setaffinity(0, cpus)
-    serve(numbers, slots, url, seconds, ready.release, over.is_set)

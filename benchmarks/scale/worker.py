@@ -14,6 +14,7 @@ import itertools
 import json
 import selectors
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from workers.process import Attempt, Outcome
 from workers.setup import setup
 from workers.slots import Node
 
+READY = b"ready\n"
 EVENTS_EVERY = 0.1
 TURN_EVERY = 0.25
 """Seconds between two looks at a worker of which nothing was heard: beats and renewals are due every few seconds."""
@@ -160,6 +162,7 @@ class Simulated(Members):
         self._fetch, self._side = Wire(url), Wire(url)
         self._client_id = b""
         self._polled: frozenset[str] | None = None
+        self._unblocked = False
         self._flush_at = 0.0
 
     @property
@@ -208,6 +211,7 @@ class Simulated(Members):
             return
         queues, count = self.plan([messages.SERVICE_QUEUE, *self.queues])
         self._polled = frozenset(queues)
+        self._unblocked = False
         self._fetch.write(pack("BLMPOP", 5, len(queues), *queues, "RIGHT", "COUNT", max(1, count)))
 
     def _on_messages(self) -> None:
@@ -228,12 +232,17 @@ class Simulated(Members):
             completion(store, publisher, *request.args)
 
     def _offer_room(self) -> None:
+        if self._unblocked or self._polled is None or not self._side.connected:
+            return
         wanted = self.wanted()
-        if wanted and self._polled is not None and not self._polled.issuperset(wanted) and self._side.connected:
+        if wanted and not self._polled.issuperset(wanted):
+            self._unblocked = True
             self._side.write(pack("CLIENT", "UNBLOCK", self._client_id))
 
     def _on_side(self) -> None:
-        self._side.read()
+        # 0: the server had not seen the wait yet, so it may be asked again. (PUBLISH answers 0 too, without subscribers.)
+        if 0 in self._side.read():
+            self._unblocked = False
 
     def _flush_events(self, now: float) -> None:
         self._flush_at = now + EVENTS_EVERY
@@ -268,10 +277,8 @@ class Simulated(Members):
         self._finish(attempt, Outcome("l", None, lost) if lost else Outcome("x", None, cancelled))
 
 
-def serve(
-    numbers: Sequence[int], slots: int, url: str, seconds: float, ready: Callable[[], None], over: Callable[[], bool]
-) -> None:
-    """Runs workers in this process until `over`; `ready` is called once all of them are registered and wait for messages."""
+def serve(numbers: Sequence[int], slots: int, url: str, seconds: float) -> None:
+    """Runs workers in this process until its standard input ends; says READY once all of them wait for messages."""
     shared = Store(url), messages.Publisher(url)
     workers = [Simulated(number, slots, url, seconds, shared) for number in numbers]
     watched: dict[int, tuple[int, Callable[[], None]]] = {}
@@ -279,7 +286,8 @@ def serve(
     due = [0.0] * len(workers)
     heap = [(0.0, at) for at in range(len(workers))]
     told = False
-    while not over():
+    poll.register(sys.stdin, selectors.EVENT_READ)
+    while True:
         now = time.monotonic()
         touched: set[int] = set()
         while heap and heap[0][0] <= now:
@@ -287,6 +295,8 @@ def serve(
             if moment == due[at]:
                 touched.add(at)
         for key, _ in poll.select(0.0 if touched else min(0.1, max(0.0, heap[0][0] - now))):
+            if key.fileobj is sys.stdin:
+                return
             at, read = watched[key.fd]
             read()
             touched.add(at)
@@ -301,4 +311,9 @@ def serve(
             heapq.heappush(heap, (due[at], at))
         if not told and len(watched) == 4 * len(workers):
             told = True
-            ready()
+            sys.stdout.buffer.write(READY)
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve([int(number) for number in sys.argv[4:]], int(sys.argv[2]), sys.argv[1], float(sys.argv[3]))
