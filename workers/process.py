@@ -164,6 +164,11 @@ def base_environment(
     return {**environment, **(secrets or {})}
 
 
+_PATIENCE = "10000"
+"""Milliseconds that smartredis waits for an answer. After its own default, 250, it gives the answer up and sends the command
+again, so that a model that takes longer would run again and again."""
+
+
 def member_environment(
     attempt: Attempt, databases: Mapping[str, DatabaseAddressRecord], slot_numbers_are_real: bool
 ) -> dict[str, str]:
@@ -184,6 +189,10 @@ def member_environment(
         "TASKENSEMBLE_ATTEMPT_ID": attempt.token,
     }
     environment.update(database_environment(template, member.name, databases))
+    for suffix in ("", *(f"_{use.suffix}" for use in template.databases if use.suffix)):
+        name = f"SR_SOCKET_TIMEOUT{suffix}"
+        if template.databases and name not in template.env and name not in os.environ:
+            environment[name] = _PATIENCE
     if isinstance(attempt.slot, Placement):
         return environment
     if slot_numbers_are_real or attempt.slot.gpus:

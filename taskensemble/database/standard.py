@@ -20,10 +20,19 @@ from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
 from .cluster import form_cluster
 from .connection import Refused, connected, login
-from .server import ServerOptions, free_port, interface_address, pinned, start_server, wait_gone, wait_ready
+from .server import (
+    LONGEST_SOCKET_PATH,
+    ServerOptions,
+    free_port,
+    free_socket,
+    interface_address,
+    pinned,
+    start_server,
+    wait_gone,
+    wait_ready,
+)
 
 _SUPERVISED_WITHIN = 60.0
-_LONGEST_SOCKET_PATH = 107
 _children: list[subprocess.Popen[bytes]] = []
 """What this process has started: a process that ends here must be waited for here."""
 
@@ -140,9 +149,9 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
         raise InputError(f"shards={options.shards}: a database is one server, or a cluster of three or more")
     if options.unix_socket and options.shards > 1:
         raise InputError("unix_socket: a cluster cannot listen on a Unix socket")
-    if options.unix_socket and len(os.fsencode(options.unix_socket)) > _LONGEST_SOCKET_PATH:
+    if options.unix_socket and len(os.fsencode(options.unix_socket)) > LONGEST_SOCKET_PATH:
         raise InputError(
-            f"unix_socket={options.unix_socket!r}: longer than {_LONGEST_SOCKET_PATH} bytes; choose a shorter path"
+            f"unix_socket={options.unix_socket!r}: longer than {LONGEST_SOCKET_PATH} bytes; choose a shorter path"
         )
     hosts = tuple(dict.fromkeys(interface_address(interface) for interface in options.interfaces))
     if not hosts:
@@ -154,14 +163,18 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
         port = options.port + place if options.port else 0
         if not port and not options.unix_socket:
             port = free_port(hosts[0], cluster=clustered)
+        name = f"{options.name}_{index}" if clustered else options.name
+        folder = options.folder.absolute()
+        for_workers = options.supervise and not options.unix_socket
         servers.append(
             ServerOptions(
-                name=f"{options.name}_{index}" if clustered else options.name,
-                folder=options.folder.absolute(),
+                name=name,
+                folder=folder,
                 port=port,
                 hosts=hosts,
                 unix_socket=options.unix_socket,
                 socket_permissions=options.socket_permissions,
+                worker_socket=free_socket(folder, f"{name}-{port}") if for_workers else None,
                 settings=options.settings,
                 module_arguments=_module_arguments(options),
                 cluster=clustered,
@@ -190,7 +203,7 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
     report, told = os.pipe()
     command = [sys.executable, "-P", "-m", "workers.inference", "supervisor", "--report", str(told)]
     for server in servers:
-        command += ["--db", server.address]
+        command += ["--db", server.worker_address]
     command += ["--workers-per-device", str(options.workers_per_device)]
     if options.gpus is not None:
         command += ["--gpus", str(options.gpus)]

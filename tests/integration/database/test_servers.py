@@ -24,6 +24,7 @@ from taskensemble.database import (
     stop_database,
     write_record,
 )
+from taskensemble.database.server import free_socket
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
@@ -273,3 +274,32 @@ class TestRestricted:
         )
         with pytest.raises(DatabaseError, match="NOPERM"):
             configure_database(attach_database(f"redis://:of%3Adefault@{record.addresses[0]}"), "maxmemory", "0")
+
+
+def test_inference_workers_of_this_node_come_through_a_socket_that_only_this_user_may_use(
+    start: Callable[..., DatabaseAddressRecord], tmp_path: Path
+) -> None:
+    record = start()
+    (path,) = tmp_path.glob("db-*.sock")
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert record.addresses[0].startswith("127.0.0.1:")
+    command = Path(f"/proc/{record.processes[-1]}/cmdline").read_bytes().split(b"\0")
+    assert f"unix://{path}".encode() in command
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_serves_over_tcp(
+    start: Callable[..., DatabaseAddressRecord], tmp_path: Path
+) -> None:
+    record = start(folder=tmp_path / ("long" * 25))
+    command = Path(f"/proc/{record.processes[-1]}/cmdline").read_bytes().split(b"\0")
+    assert record.addresses[0].encode() in command
+
+
+def test_the_socket_of_a_server_that_runs_is_left_to_it(tmp_path: Path) -> None:
+    path = free_socket(tmp_path, "db")
+    assert path is not None
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        assert free_socket(tmp_path, "db") is None
+    assert free_socket(tmp_path, "db") == path, "nobody answers there any more"

@@ -51,7 +51,7 @@ def test_a_member_finds_its_environment(plane: Plane, tmp_path: Path) -> None:
     uses = (DatabaseUseRecord(identifier=""), DatabaseUseRecord(identifier="db2", suffix="db2"))
     changed = template(
         [sys.executable, "-c", program],
-        env={"SET": "é", "PATH": os.environ["PATH"], "LEFT_OUT": None},
+        env={"SET": "é", "PATH": os.environ["PATH"], "LEFT_OUT": None, "SR_SOCKET_TIMEOUT": "777"},
         databases=uses,
         key_prefixing=True,
         incoming=("a", "b"),
@@ -69,6 +69,8 @@ def test_a_member_finds_its_environment(plane: Plane, tmp_path: Path) -> None:
         "SR_DB_TYPE": "Clustered",
         "SSDB_db2": "unix:///tmp/x",
         "SR_DB_TYPE_db2": "Standalone",
+        "SR_SOCKET_TIMEOUT": "777",
+        "SR_SOCKET_TIMEOUT_db2": "10000",
         "SSKEYIN": "a,b",
         "SSKEYOUT": "plate_0",
         "TASKENSEMBLE_RUN_ID": run.run_id,
