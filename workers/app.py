@@ -20,7 +20,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from kombu import Exchange, Queue
 
-from taskensemble.engine import messages, signing, urls
+from taskensemble.engine import host, messages, signing, urls
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
@@ -88,11 +88,18 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         prog="taskensemble worker", description="Run members of ensembles on this machine."
     )
     parser.add_argument(
-        "--slots", type=int, default=None, help="members of one CPU at a time (default: as many as CPUs)"
+        "--slots",
+        type=int,
+        default=None,
+        help="members of one CPU at a time (default: as many as CPUs that this process may use)",
     )
     parser.add_argument("--gpus", default=None, help="GPUs to give to members, as in CUDA_VISIBLE_DEVICES: 0,1")
     parser.add_argument(
-        "--memory", type=int, default=0, metavar="MiB", help="memory to give to members (default: not counted)"
+        "--memory",
+        type=int,
+        default=None,
+        metavar="MiB",
+        help="memory to give to members (default: what this process may use; 0: not counted)",
     )
     parser.add_argument(
         "--tags",
@@ -152,12 +159,14 @@ def make_node(options: argparse.Namespace) -> tuple[Node | allocation.Allocation
     if whole is not None:
         allocation.forget_wishes(os.environ)
         return whole, False
-    usable = sorted(os.sched_getaffinity(0))
-    slots = options.slots or len(usable)
-    pinned = process.lock_cpus(usable, slots)
+    allowed, usable = sorted(os.sched_getaffinity(0)), host.usable_cpus()
+    slots = options.slots or usable
+    # A quota is time on any CPU: who pinned its members then would do so to the same CPUs as others with a quota here.
+    pinned = process.lock_cpus(allowed, slots) if usable == len(allowed) else ()
     gpus = options.gpus if options.gpus is not None else os.environ.get("CUDA_VISIBLE_DEVICES", "")
     listed = tuple(gpu for gpu in gpus.split(",") if gpu.strip() and gpu.strip() != "-1")
-    return Node(tuple(pinned or range(slots)), listed, options.memory, tuple(options.tags)), bool(pinned)
+    memory = host.usable_memory_mb() if options.memory is None else options.memory
+    return Node(tuple(pinned or range(slots)), listed, memory, tuple(options.tags)), bool(pinned)
 
 
 def main(argv: list[str] | None = None) -> int:

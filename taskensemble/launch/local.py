@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskensemble.engine import host
 from taskensemble.engine.records import MemberRecord, RunRecord, TemplateRecord
 from taskensemble.errors import InputError
 from taskensemble.launch.files import private_folder
@@ -61,8 +62,8 @@ def _children(pid: int) -> list[int]:
 
 
 def default_slots() -> int:
-    """As many slots as this process has cores."""
-    return len(os.sched_getaffinity(0))
+    """As many slots as CPUs that this process may use."""
+    return host.usable_cpus()
 
 
 def check_fits(run: RunRecord, members: Iterable[MemberRecord], slots: int | None) -> None:
@@ -78,14 +79,15 @@ def check_fits(run: RunRecord, members: Iterable[MemberRecord], slots: int | Non
     cpus = default_slots() if slots is None else slots
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     gpus = sum(gpu.strip() not in ("", "-1") for gpu in visible)
-    has = f"the worker that this start brings up has slots={cpus} and {gpus} GPUs (CUDA_VISIBLE_DEVICES)"
+    memory = host.usable_memory_mb()
+    has = f"the worker that this start brings up has slots={cpus}, {gpus} GPUs (CUDA_VISIBLE_DEVICES) and {memory} MiB"
     way_out = "ask for less, give Experiment(slots=…), or use a broker with workers that have it"
     for template in run.templates:
         wanted = template.resources
-        if wanted.cpus > cpus or wanted.gpus > gpus:
+        if wanted.cpus > cpus or wanted.gpus > gpus or wanted.memory_mb > memory:
             raise InputError(
                 f"resources: a member of {run.entities[_user_of(run, members, template)].name!r} holds cpus={wanted.cpus}, "
-                f"gpus={wanted.gpus:g}, and {has}; {way_out}."
+                f"gpus={wanted.gpus:g}, memory={wanted.memory_mb} MiB, and {has}; {way_out}."
             )
     for entity in run.entities:
         if not entity.together:

@@ -195,6 +195,28 @@ def test_a_worker_takes_only_what_fits_its_node(plane: Plane, tmp_path: Path) ->
     assert (tmp_path / "big/plate/plate_0/plate_0.out").read_text() == "5 1\n"
 
 
+def test_a_member_is_told_its_share_of_cpus_and_gpus(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2", "--gpus", "4,7")
+    program = [
+        sys.executable,
+        "-c",
+        "import os; print(*(os.environ[name] for name in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES')),"
+        "len(os.sched_getaffinity(0)))",
+    ]
+    pair, pair_members = one_entity(tmp_path / "pair", program, 1, resources={"cpus": 2, "gpus": 2})
+    half, half_members = one_entity(tmp_path / "half", program, 2, resources={"cpus": 1, "gpus": 0.5})
+    for run, members in ((pair, pair_members), (half, half_members)):
+        assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+    told = (tmp_path / "pair/plate/plate_0/plate_0.out").read_text().split()
+    assert told[:3] == ["2", "4,7", "4,7"]
+    # A worker that finds other workers on the CPUs it would take pins nobody.
+    everything = len(os.sched_getaffinity(0))
+    assert int(told[3]) in (2, everything)
+    halves = [(tmp_path / f"half/plate/plate_{index}/plate_{index}.out").read_text().split() for index in (0, 1)]
+    assert [each[:3] for each in halves] == [["1", "4", "4"]] * 2
+    assert all(int(each[3]) in (1, everything) for each in halves)
+
+
 def test_duplicate_and_stale_messages_change_nothing(plane: Plane, tmp_path: Path) -> None:
     plane.worker("--slots", "4")
     journal = tmp_path / "journal"

@@ -62,5 +62,5 @@ def test_what_the_only_worker_can_never_hold_is_refused_before_anything_starts(
 
 
 def test_run_settings_of_another_type_are_named(exp: Experiment) -> None:
-    with pytest.raises(InputTypeError, match="run_settings: 'echo' of 'm' is a str"):
+    with pytest.raises(InputTypeError, match="run_settings='echo'"):
         exp.start(exp.create_model("m", "echo"))  # type: ignore[arg-type]
