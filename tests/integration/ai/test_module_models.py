@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -325,3 +327,38 @@ def test_the_output_of_a_large_run_comes_back_whole(client: redis.Redis) -> None
         client.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "a", "a", "OUTPUTS", 2, "x", "y")
         doubled = struct.pack("<262144f", *(2 * i for i in range(262144)))
         assert client.execute_command("AI.TENSORGET", "x", "BLOB") == doubled
+
+
+def test_the_originals_readers_find_the_sections_of_info_by_their_number(client: redis.Redis) -> None:
+    """Its published tests split INFO MODULES at the hashes and count."""
+    connection = client.connection_pool.get_connection()
+    connection.send_command("INFO", "MODULES")
+    parts = connection.read_response().decode().split("#")
+    client.connection_pool.release(connection)
+    names = ["ai_versions", "ai_git", "ai_load_time_configs", "ai_backends_info", "ai_cpu"]
+    assert [part.split()[0] for part in parts[2:7]] == names
+    assert "ai_queue_CPU_bthread_n1_used_cpu_total" in parts[6]
+
+
+def test_the_originals_arguments_of_loadmodule_are_understood(start: Callable[..., Any]) -> None:
+    given = (
+        "THREADS_PER_QUEUE",
+        "4",
+        "INTRA_OP_PARALLELISM",
+        "2",
+        "INTER_OP_PARALLELISM",
+        "3",
+        "MODEL_CHUNK_SIZE",
+        "1000",
+    )
+    others = ("TF", "/x/redisai_tensorflow.so", "TORCH", "/x/t.so", "BACKENDSPATH", "/x", "BACKEND_MEMORY_LIMIT", "100")
+    client = start(module=(*given, "MODEL_EXECUTION_TIMEOUT", "4000", *others)).client()
+    facts = client.info("modules")
+    assert (facts["ai_threads_per_queue"], facts["ai_intra_op_parallelism"], facts["ai_inter_op_parallelism"]) == (
+        4,
+        2,
+        3,
+    )
+    assert facts["ai_model_execution_timeout"] == 4000
+    assert client.execute_command("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE") == 1000
+    assert client.execute_command("AI.CONFIG", "GET", "BACKENDSPATH") == b"/x"
