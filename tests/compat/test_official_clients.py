@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import ai_database
 import pytest
 from ai_database import Database
 
@@ -45,3 +49,26 @@ def flush(database: Database) -> None:
     client = Client(len(database.addresses) > 1, address=database.address)
     client.flush_db(database.addresses)
     client.close()
+
+
+def test_smartredis_stores_and_runs_on_several_gpus(smartredis, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Toy workers stand for the GPUs: what is looked at is what the client sends, and where it looks for it."""
+    toy = HERE.parent / "integration" / "ai" / "toy_worker.py"
+    with ai_database.database(supervise=False) as running:
+        gpus = [
+            subprocess.Popen([sys.executable, str(toy), "worker", f"unix://{running.socket}", "TORCH", f"GPU:{index}"])
+            for index in range(2)
+        ]
+        try:
+            deadline = time.monotonic() + 60
+            while len(running.call("AI._WORKER", "LIST")) < len(gpus):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            smartredis.check(
+                "multigpu.py",
+                {"SSDB": running.address, "SR_DB_TYPE": "Standalone", "SR_LOG_FILE": str(tmp_path / "log")},
+            )
+        finally:
+            for gpu in gpus:
+                gpu.terminate()
+                gpu.wait(30)
