@@ -17,6 +17,7 @@ from .onnx_file import check_model
 
 TERMINATED = "Exiting due to terminate flag being set to true"
 _ERRORS_ONLY = 3
+_CUDA = "CUDAExecutionProvider"
 
 
 def create(device: str, threads: Threads) -> OnnxBackend:
@@ -25,16 +26,17 @@ def create(device: str, threads: Threads) -> OnnxBackend:
     kind, _, index = device.upper().partition(":")
     if kind == "CPU":
         return OnnxBackend(["CPUExecutionProvider"], threads)
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if _CUDA not in onnxruntime.get_available_providers():
         raise BackendError("GPU requested but ONNX Runtime couldn't find CUDA: pip install onnxruntime-gpu")
-    return OnnxBackend([("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"], threads)
+    return OnnxBackend([(_CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"], threads, gpu=True)
 
 
 class OnnxBackend(ArrayBackend):
     """onnxruntime with one list of execution providers."""
 
-    def __init__(self, providers: list[Any], threads: Threads) -> None:
+    def __init__(self, providers: list[Any], threads: Threads, *, gpu: bool = False) -> None:
         self.version = str(onnxruntime.__version__)
+        self._gpu = gpu
         self._providers = providers
         self._threads = threads
         self._overdue = _Overdue()
@@ -61,6 +63,9 @@ class OnnxBackend(ArrayBackend):
             session = onnxruntime.InferenceSession(blob, options, providers=self._providers)
         except Exception as error:
             raise BackendError(str(error)) from error
+        if self._gpu and _CUDA not in session.get_providers():
+            # onnxruntime would go on with the CPU, and say so in a log alone.
+            raise BackendError("GPU requested but ONNX Runtime couldn't start CUDA: see the inference worker's log")
         return OnnxModel(session, self._overdue)
 
     def native(self, tensor: Tensor) -> Array:
