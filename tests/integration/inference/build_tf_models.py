@@ -138,3 +138,14 @@ dense = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3)])
 x = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 4)
 np.save(folder / "x.npy", x)
 np.save(folder / "dense.npy", dense(x).numpy())
+
+
+def lite_reading() -> bytes:
+    """ReadFile as TensorFlow's converter leaves it: a custom operator by name."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([Reader().serve.get_concrete_function()])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    converter.allow_custom_ops = True
+    return converter.convert()
+
+
+(folder / "evil_reading.tflite").write_bytes(lite_reading())

@@ -75,9 +75,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     started: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="te-") as name:
 
-        def starting(**options: Any) -> Server:
-            folder = Path(name) / str(len(started))
-            folder.mkdir()
+        def starting(folder: Path | None = None, **options: Any) -> Server:
+            if folder is None:
+                folder = Path(name) / str(len(started))
+                folder.mkdir()
             started.append(Server(folder, **options))
             return started[-1]
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,44 @@ class TestTorch:
             server("AI.MODELSTORE", "bad", "TORCH", "GPU", "BLOB", scripted(torch.nn.Linear(1, 1)))
         assert not server("EXISTS", "bad")
         assert not Path(target).exists()
+
+    def test_pickles_and_paths_in_an_archive_touch_nothing(self, server: Any, tmp_path: Path) -> None:
+        target = tmp_path / "touched"
+        exported, weights = io.BytesIO(), io.BytesIO()
+        module = torch.nn.Linear(2, 2).eval()
+        torch.export.save(torch.export.export(module, (torch.zeros(1, 2),)), exported)
+        torch.save({"w": Touching(str(target))}, weights)
+        hostile = weights.getvalue()
+        for name in ("../../touched", "/tmp/touched", "data/sample_inputs/model.pt", "data/constants/extra.pkl"):
+            blob = added(exported.getvalue(), name, hostile)
+            with contextlib.suppress(redis.ResponseError):  # what is never read may be there
+                server("AI.MODELSTORE", "evil", "TORCH", "CPU", "BLOB", blob)
+            with contextlib.suppress(redis.ResponseError):
+                server("AI.MODELSTORE", "evil", "TORCH", "CPU", "BLOB", added(scripted(module), name, hostile))
+        for blob in (hostile, pickle.dumps(Touching(str(target)))):
+            with pytest.raises(redis.ResponseError):
+                server("AI.MODELSTORE", "evil", "TORCH", "CPU", "BLOB", blob)
+        assert not target.exists()
+        assert not Path("/tmp/touched").exists()
+
+
+class Touching:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (Path(self.path),)
+
+
+def added(archive: bytes, name: str, content: bytes) -> bytes:
+    """The archive with one more entry."""
+    buffer = io.BytesIO(archive)
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "a") as packed:
+        warnings.simplefilter("ignore")
+        packed.writestr(name, content)
+    return buffer.getvalue()
 
 
 class TestTensorFlow:
@@ -167,6 +209,11 @@ class TestLiteRt:
             with pytest.raises(redis.ResponseError):
                 server("AI.MODELSTORE", "bad", "TFLITE", "CPU", "BLOB", blob)
 
+    def test_an_operator_that_reads_files_is_refused(self, server: Any, tf_models: Path) -> None:
+        with pytest.raises(redis.ResponseError, match="ReadFile"):
+            server("AI.MODELSTORE", "evil", "TFLITE", "CPU", "BLOB", (tf_models / "evil_reading.tflite").read_bytes())
+        assert not server("EXISTS", "evil")
+
 
 class TestOnnx:
     @pytest.fixture(autouse=True)
@@ -221,6 +268,39 @@ class TestOnnx:
             server("AI.MODELSTORE", "evil", "ONNX", "CPU", "BLOB", b"no model")
         with pytest.raises(redis.ResponseError, match="ORT format"):
             server("AI.MODELSTORE", "evil", "ONNX", "CPU", "BLOB", b"\0\0\0\0ORTM" + bytes(64))
+
+    @pytest.mark.parametrize("location", ["../../../../etc/passwd", "/etc/passwd", "weights"])
+    def test_external_data_inside_a_branch_is_refused(self, server: Any, location: str) -> None:
+        from onnx import TensorProto, helper, numpy_helper
+
+        outside = numpy_helper.from_array(np.zeros(4, np.float32), "w")
+        outside.ClearField("raw_data")
+        outside.data_location = TensorProto.EXTERNAL
+        entry = outside.external_data.add()
+        entry.key, entry.value = "location", location
+        produced = helper.make_tensor_value_info("z", TensorProto.FLOAT, [4])
+        branch = helper.make_graph([helper.make_node("Identity", ["w"], ["z"])], "branch", [], [produced], [outside])
+        graph = helper.make_graph(
+            [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)],
+            "outer",
+            [helper.make_tensor_value_info("c", TensorProto.BOOL, [])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        with pytest.raises(redis.ResponseError, match="external data"):
+            server("AI.MODELSTORE", "evil", "ONNX", "CPU", "BLOB", model.SerializeToString())
+        assert not server("EXISTS", "evil")
+
+    def test_an_operator_that_loads_a_compiled_model_by_path_is_refused(self, server: Any) -> None:
+        from onnx import TensorProto, helper
+
+        node = helper.make_node(
+            "EPContext", ["x"], ["y"], domain="com.microsoft", embed_mode=0, ep_cache_context="../../../etc/passwd"
+        )
+        value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+        model = helper.make_model(helper.make_graph([node], "g", value[:1], value[1:]), ir_version=9)
+        with pytest.raises(redis.ResponseError, match="EPContext"):
+            server("AI.MODELSTORE", "evil", "ONNX", "CPU", "BLOB", model.SerializeToString())
 
 
 def test_each_backend_has_a_process_of_its_own(server: Any, tf_models: Path) -> None:
