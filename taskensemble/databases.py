@@ -131,6 +131,7 @@ class Databases:
             restricted=database.restricted,
             secret=secrets.token_hex(16) if database.restricted else None,
             owner=None if self._experiment.ends_with_driver else 0,
+            restart=True,
         )
         record = self._start_hosted(database, options) or start_database(options)
         write_record(Path(database.checkpoint_file), record)

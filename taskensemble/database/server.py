@@ -68,6 +68,8 @@ class ServerOptions:
     """Password of the administrator; then the default user is restricted."""
     cpus: tuple[int, ...] = ()
     owner: int = 0
+    restart: bool = False
+    """Whether it is started again when a signal has killed it: with what its dump and its cluster's file hold, else empty."""
 
     @property
     def address(self) -> str:
@@ -252,8 +254,15 @@ def start_server(options: ServerOptions) -> subprocess.Popen[bytes]:
         file.write(text)
     command = [server_binary(), str(options.configuration)]
     with (options.folder / f"{options.name}.out").open("wb") as output, pinned(options.cpus):
-        if options.owner:
-            return guard.tie(command, pid=options.owner, stdout=output, stderr=subprocess.STDOUT, grace=_GRACE)
+        if options.owner or options.restart:
+            return guard.tie(
+                command,
+                pid=options.owner,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                grace=_GRACE,
+                restart=options.restart,
+            )
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -33,6 +33,8 @@ from .server import (
 )
 
 _SUPERVISED_WITHIN = 60.0
+_RESTARTED_WITHIN = 60
+"""Seconds for which the supervisor waits for a server that is started again."""
 _children: list[subprocess.Popen[bytes]] = []
 """What this process has started: a process that ends here must be waited for here."""
 
@@ -57,6 +59,7 @@ class DatabaseOptions:
         secret: the administrator's password on a restricted database; None: a new one.
         cpus: CPUs that the servers and their workers may use; empty: any.
         owner: pid of the process that it ends with, however that ends; None: this process; 0: none.
+        restart: start a server again that a signal has killed, and offer it its inference workers again.
         supervise: whether inference workers are started on demand.
         workers_per_device: most inference workers for each backend and device.
         gpus: GPUs to offer; None: those of this node.
@@ -79,6 +82,7 @@ class DatabaseOptions:
     secret: str | None = field(default=None, repr=False)
     cpus: tuple[int, ...] = ()
     owner: int | None = None
+    restart: bool = False
     supervise: bool = True
     workers_per_device: int = 1
     gpus: int | None = None
@@ -119,6 +123,8 @@ def start_database(
         if supervisor is not None:
             _wait_supervised(options, supervisor, report)
             pids.append(supervisor.pid)
+        if options.restart:
+            pids += [process.pid for process in processes]
     except BaseException:
         for process in (*processes, *([supervisor] if supervisor else [])):
             process.terminate()
@@ -181,6 +187,7 @@ def _servers(options: DatabaseOptions) -> list[ServerOptions]:
                 secret=secret,
                 cpus=options.cpus,
                 owner=os.getpid() if options.owner is None else options.owner,
+                restart=options.restart,
             )
         )
     return servers
@@ -205,6 +212,8 @@ def _start_supervisor(options: DatabaseOptions, servers: list[ServerOptions]) ->
     for server in servers:
         command += ["--db", server.worker_address]
     command += ["--workers-per-device", str(options.workers_per_device)]
+    if options.restart:
+        command += ["--patience", str(_RESTARTED_WITHIN), "--owner", str(servers[0].owner)]
     if options.gpus is not None:
         command += ["--gpus", str(options.gpus)]
     if options.poll is not None:
@@ -303,6 +312,10 @@ def stop_database(record: DatabaseAddressRecord, timeout: float = 30.0) -> None:
         _wait_silent(record, timeout)
         return
     deadline = time.monotonic() + timeout
+    # The servers have ended, or refused to: what would wait for them to come back, or start them again, is not to.
+    for pid in wait_gone(record.processes[len(record.addresses) :], 0.0):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     left = wait_gone(record.processes, timeout / 2)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:

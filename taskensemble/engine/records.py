@@ -195,7 +195,7 @@ class DatabaseAddressRecord(Record):
     external: bool = False
     """Somebody else runs it: it is never stopped."""
     processes: tuple[int, ...] = ()
-    """Pids on `host`, first the server's, then its supervisor's."""
+    """Pids on `host`: the servers' when they began, their supervisor's, and those of the guards that start them again."""
     host: str = ""
     user: str = ""
     """Whose password it is; empty: the default user's."""

@@ -99,19 +99,22 @@ def tie(
     stderr: int | IO[Any] | None = None,
     pid: int | None = None,
     grace: float = 10.0,
+    restart: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Runs a program that ends, with all it has started, when a process ends, however that ends.
 
     Arguments:
-        pid: the process to tie it to; None: this one.
+        pid: the process to tie it to; None: this one; 0: none.
         grace: seconds between SIGTERM and SIGKILL.
+        restart: when a signal has killed it, it is started again, unless that happens time after time.
         pass_fds: descriptors that the program inherits.
 
     Returns:
         The guard's process: SIGTERM to it ends the program, its status is the program's (128 + n for a signal n).
     """
-    command = [program(), "tie", str(os.getpid() if pid is None else pid), "--grace", f"{grace:g}", "--", *argv]
+    command = [program(), "tie", str(os.getpid() if pid is None else pid), "--grace", f"{grace:g}"]
+    command += ["--restart", "--", *argv] if restart else ["--", *argv]
     return subprocess.Popen(
         command, env=None if env is None else dict(env), cwd=cwd, stdout=stdout, stderr=stderr, pass_fds=tuple(pass_fds)
     )

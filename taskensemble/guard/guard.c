@@ -1,9 +1,9 @@
 /* te-guard: the small process that starts programs and makes sure that they end.
  *
- *   te-guard tie <pid> [--grace <seconds>] -- program arguments…
- *       Runs one program. When process <pid> ends, or the guard gets SIGTERM, the program gets SIGTERM, so that it can end
+ *   te-guard tie <pid> [--grace <seconds>] [--restart] -- program arguments…
+ *       Runs one program. When process <pid> (0: no process) ends, or the guard gets SIGTERM, the program gets SIGTERM, so that it can end
  *       its own in order; what it leaves behind gets it then; after the grace period the whole tree gets SIGKILL. Exits
- *       with the program's status.
+ *       with the program's status. --restart: a program that a signal killed is started again.
  *   te-guard serve <fd> [--ends <file>] [-- epitaph arguments…]
  *       Runs members for the worker at the other end of the socket <fd>. When the worker dies, everything is ended and the
  *       epitaph is executed, which tells the record store. Frames are described at `serve_frame`. In the file it notes how
@@ -927,42 +927,64 @@ static int serve(int fd, const char *ends, char **epitaph) {
     return 0;
 }
 
-static int tie(pid_t pid, double grace, char **argv) {
+enum { MOST_RESTARTS = 5 };
+static const double long_life = 60; /* seconds after which an earlier crash no longer counts */
+
+/* Starts the tied program as the one member; false when it cannot be. */
+static bool start_tied(const struct start *s, double grace) {
+    int failure;
+    enum stage stage;
+    struct member *m = new_member(0);
+    m->started = now();
+    m->grace = grace;
+    m->leader_first = true;
+    m->pid = start(s, &failure, &stage);
+    if (m->pid < 0) {
+        fprintf(stderr, "te-guard: %s cannot be started: %s\n", s->argv[0], strerror(failure));
+        return false;
+    }
+    member_count = 1;
+    return true;
+}
+
+static int tie(pid_t pid, double grace, bool restarting, char **argv) {
     int signals = watch_signals();
-    int owner = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (owner < 0) {
+    int owner = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pid > 0 && owner < 0) {
         if (errno == ESRCH) return 0; /* it has ended already: nothing to tie to */
         fprintf(stderr, "te-guard: process %d cannot be watched: %s\n", (int)pid, strerror(errno));
         return 71;
     }
-    fcntl(owner, F_SETFD, FD_CLOEXEC);
+    if (owner >= 0) fcntl(owner, F_SETFD, FD_CLOEXEC);
     struct start s = {.argv = argv, .envp = environ, .folder = "", .out = "", .err = "", .pipes = {-1, -1}, .mask = former_mask};
-    struct member *m = new_member(0);
-    int failure;
-    enum stage stage;
-    m->started = now();
-    m->grace = grace;
-    m->leader_first = true;
-    m->pid = start(&s, &failure, &stage);
-    if (m->pid < 0) {
-        fprintf(stderr, "te-guard: %s cannot be started: %s\n", argv[0], strerror(failure));
-        return 127;
-    }
-    member_count = 1;
-    int status = 0;
-    while (member_count > 0) {
-        double next = check_time();
-        if (member_count == 0) break;
-        struct pollfd polled[2] = {{signals, POLLIN, 0}, {owner, POLLIN, 0}};
-        int ready = poll(polled, closing ? 1 : 2, (int)(next * 1000) + 1);
-        if (ready < 0 && errno != EINTR) break;
-        if (ready > 0) {
-            if (polled[0].revents != 0 && read_signals(signals)) closing = true;
-            if (polled[1].revents != 0) closing = true;
-            if (closing) end_everything(grace);
-            reap();
+    int status = 0, restarts = 0;
+    double again_at = 0; /* when the program is started next; 0: it runs */
+    if (!start_tied(&s, grace)) return 127;
+    for (;;) {
+        double next = member_count > 0 ? check_time() : again_at - now();
+        if (member_count > 0 || again_at > 0) {
+            struct pollfd polled[2] = {{signals, POLLIN, 0}, {owner, POLLIN, 0}};
+            int ready = poll(polled, closing ? 1 : 2, next > 0 ? (int)(next * 1000) + 1 : 0);
+            if (ready < 0 && errno != EINTR) break;
+            if (ready > 0) {
+                if (polled[0].revents != 0 && read_signals(signals)) closing = true;
+                if (polled[1].revents != 0) closing = true;
+                if (closing) end_everything(grace);
+                reap();
+            }
         }
         status = members[0].status; /* stays readable after release: the array is never shrunk */
+        if (member_count > 0) continue;
+        if (closing || !restarting || !WIFSIGNALED(status)) break;
+        if (again_at == 0) {
+            restarts = members[0].stopped - members[0].started > long_life ? 1 : restarts + 1;
+            if (restarts > MOST_RESTARTS) break;
+            fprintf(stderr, "te-guard: %s was killed by signal %d and is started again\n", argv[0], WTERMSIG(status));
+            again_at = now() + 0.1 * (1 << restarts);
+        } else if (now() >= again_at) {
+            again_at = 0;
+            if (!start_tied(&s, grace)) break;
+        }
     }
     sweep();
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -978,14 +1000,19 @@ int main(int argc, char **argv) {
     }
     if (argc >= 5 && strcmp(argv[1], "tie") == 0) {
         double grace = 10;
+        bool restarting = false;
         int at = 3;
         if (strcmp(argv[at], "--grace") == 0 && argc > at + 2) {
             grace = atof(argv[at + 1]);
             at += 2;
         }
-        if (strcmp(argv[at], "--") == 0 && argc > at + 1) return tie((pid_t)atol(argv[2]), grace, argv + at + 1);
+        if (strcmp(argv[at], "--restart") == 0 && argc > at + 1) {
+            restarting = true;
+            at++;
+        }
+        if (strcmp(argv[at], "--") == 0 && argc > at + 1) return tie((pid_t)atol(argv[2]), grace, restarting, argv + at + 1);
     }
-    fprintf(stderr, "usage: te-guard tie <pid> [--grace <seconds>] -- program arguments…\n"
+    fprintf(stderr, "usage: te-guard tie <pid> [--grace <seconds>] [--restart] -- program arguments…\n"
                     "       te-guard serve <fd> [--ends <file>] [-- epitaph arguments…]\n");
     return 64;
 }

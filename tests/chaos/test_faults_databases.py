@@ -158,6 +158,53 @@ def test_a_shard_of_three_that_was_killed_gets_its_assets_again_when_it_is_back(
             again.kill()
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["without checkpoints", "with checkpoints"])
+@pytest.mark.parametrize("shards", [1, 3], ids=["standard", "one shard of three"])
+def test_a_killed_server_of_an_experiments_database_is_started_again_with_what_it_had_saved_and_the_assets(
+    plane: Plane,
+    journal: Journal,
+    dice: random.Random,
+    tell: Tell,
+    database: Callable[..., Any],
+    shards: int,
+    kept: bool,
+) -> None:
+    plane.worker("--slots", "2")
+    settings = {"save": "1 1"} if kept else {}
+    _, address = database(shards=shards, port=0, restart=True, settings=settings)
+    run = start(plane, journal, TWENTY, 3 * shards, DatabaseUseRecord(identifier=""))
+    until(lambda: len(journal.lines("called")) >= 2, "two members use it", 90)
+    shard = dice.randrange(shards)
+    host, _, port = address.addresses[shard].rpartition(":")
+    client = redis.Redis(host, int(port), protocol=2)
+    key = next(name for name in (f"mine{number}" for number in range(1000)) if _accepts(client, name))
+    client.set(key, "here")
+    if kept:
+        client.save()
+    os.kill(address.processes[shard], signal.SIGKILL)
+    killed = now()
+    assert plane.finish(run.run_id, 150).completed == 3 * shards
+    what = "standard database" if shards == 1 else "one shard of three"
+    checkpoints = "with checkpoints" if kept else "without"
+    tell(
+        journal.check(
+            plane.store, run.run_id, 3 * shards, f"{what} SIGKILL, restarts itself, {checkpoints}", since=killed
+        )
+    )
+    assert client.get(key) == (b"here" if kept else None)
+    assert client.info("server")["process_id"] != address.processes[shard]
+    assert ("had lost 1 assets" in plane.log("w0")) is not kept
+    client.close()
+
+
+def _accepts(client: Any, key: str) -> bool:
+    try:
+        client.get(key)
+    except redis.ResponseError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_a_retried_member_has_a_new_colocated_database_with_its_assets(
     plane: Plane, journal: Journal, dice: random.Random, tell: Tell, shared: bool

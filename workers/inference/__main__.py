@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--supervisor", default="", help="name of the supervisor that starts it")
     supervisor.add_argument("--name", default="", help="unique among the supervisors of a server")
     supervisor.add_argument("--workers-per-device", type=int, default=1)
+    supervisor.add_argument("--owner", type=int, default=0, help="pid without which no server is started again")
+    supervisor.add_argument(
+        "--patience",
+        type=float,
+        default=0.0,
+        help="seconds to wait for a server that has ended and may be started again",
+    )
     supervisor.add_argument("--gpus", type=int, default=-1, help="GPUs to offer; default: those of this node")
     return parser
 
@@ -107,7 +114,11 @@ def _supervisor(options: argparse.Namespace) -> int:
         *("--inter-op-threads", str(options.inter_op_threads)),
     ]
     offers = installed_pairs(options.gpus if options.gpus >= 0 else count_gpus(), options.workers_per_device)
-    Supervisor(options.db, _credentials(), options.name or default_name(), offers, passed_on, ready).run()
+    name = options.name or default_name()
+    supervisor = Supervisor(
+        options.db, _credentials(), name, offers, passed_on, ready, patience=options.patience, owner=options.owner
+    )
+    supervisor.run()
     return 0
 
 

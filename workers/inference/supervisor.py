@@ -28,6 +28,8 @@ _PASSING = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY")
 """Errors of a server that will answer later."""
 _PASSING_PAUSE = 0.05
 _RESTART_DELAYS = (0.0, 0.0, 0.5, 2.0, 10.0)
+_RESTART_LOOK = 0.2
+"""Seconds between two looks for a server that is started again."""
 _LONG_LIFE = 30.0
 _GRACE = 2.0
 
@@ -82,6 +84,8 @@ class Supervisor:
         offers: (backend, device, most workers).
         worker_arguments: passed on to each worker's command line.
         ready: called once every server knows the offers.
+        patience: seconds to wait for a server that has ended and may be started again; it is given the offers again then.
+        owner: pid of the process without which no server is started again; 0: none.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class Supervisor:
         offers: Sequence[tuple[str, str, int]],
         worker_arguments: Sequence[str] = (),
         ready: Callable[[], None] = lambda: None,
+        patience: float = 0.0,
+        owner: int = 0,
     ) -> None:
         self._credentials = credentials
         self._name = name
@@ -101,6 +107,10 @@ class Supervisor:
         self._addresses = tuple(addresses)
         self._connections: dict[str, Connection] = {}
         self._ready = ready
+        self._patience = patience
+        self._owner = os.pidfd_open(owner) if owner else -1
+        self._away: dict[str, float] = {}
+        """Servers that have ended, and until when they are waited for (monotonic)."""
         self._workers: dict[int, Worker] = {}
         self._due: list[tuple[float, Pair]] = []
         self._wanted: set[Pair] = set()
@@ -118,7 +128,7 @@ class Supervisor:
                 probe.command("PING")
                 probe.close()
             self._ready()
-            while self._connections:
+            while self._connections or self._away:
                 self._wait()
         except OSError as error:
             log.error("%s", error)
@@ -133,6 +143,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Wait for an order, a worker's end, or a start that is due."""
+        self._look_for_restarted()
         now = time.monotonic()
         for due, pair in [entry for entry in self._due if entry[0] <= now]:
             self._due.remove((due, pair))
@@ -142,12 +153,32 @@ class Supervisor:
         for descriptor in (*by_descriptor, *self._workers):
             poller.register(descriptor, select.POLLIN)
         soonest = min((due for due, _ in self._due), default=None)
+        if self._away:
+            soonest = min(now + _RESTART_LOOK, now + _RESTART_LOOK if soonest is None else soonest)
         ready = poller.poll(None if soonest is None else max(0.0, soonest - now) * 1000 + 1)
         for descriptor, _ in ready:
             if descriptor in self._workers:
                 self._ended(descriptor)
             else:
                 self._take_order(by_descriptor[descriptor])
+
+    def _look_for_restarted(self) -> None:
+        """Joins servers again that were started again; forgets those that were not, or whose owner has ended."""
+        if self._away and self._owner >= 0 and select.select([self._owner], [], [], 0)[0]:
+            self._away.clear()
+        for address, until in list(self._away.items()):
+            try:
+                connection = Connection(address, self._credentials)
+                connection.command("AI._WORKER", "LIST")
+            except (OSError, ServerError):
+                if time.monotonic() > until:
+                    log.error("%s has not come back", address)
+                    del self._away[address]
+                continue
+            del self._away[address]
+            log.info("%s is back", address)
+            self._connections[address] = connection
+            self._supervise(address)
 
     def _take_order(self, address: str) -> None:
         try:
@@ -156,6 +187,8 @@ class Supervisor:
         except OSError as error:
             log.info("%s", error)
             self._connections.pop(address).close()
+            if self._patience:
+                self._away[address] = time.monotonic() + self._patience
         except ServerError as error:
             log.error("%s: %s", address, error)
             if str(error).startswith(_PASSING):

@@ -45,6 +45,24 @@ def test_a_tied_program_hands_its_status_on() -> None:
     assert tie(["/no/such/program"], stderr=subprocess.DEVNULL).wait(20) == 127
 
 
+def test_a_tied_program_that_is_killed_is_started_again_but_not_for_ever_and_not_when_it_is_told_to_end(
+    tmp_path: Path,
+) -> None:
+    count = tmp_path / "count"
+    once = tie(
+        ["/bin/sh", "-c", f"echo >> {count}; [ $(wc -l < {count}) -ge 3 ] || kill -9 $$; exit 5"], restart=True, pid=0
+    )
+    assert once.wait(20) == 5
+    assert len(count.read_text()) == 3
+    never = tie(["/bin/sh", "-c", "kill -9 $$"], restart=True, stderr=subprocess.DEVNULL)
+    assert never.wait(30) == 128 + signal.SIGKILL
+    asked = tie(["/bin/sh", "-c", f"echo >> {count}; sleep 600 & wait"], restart=True)
+    until(lambda: len(count.read_text()) == 4, "it runs")
+    asked.terminate()
+    assert asked.wait(20) == 128 + signal.SIGTERM
+    assert len(count.read_text()) == 4
+
+
 def test_a_guard_that_hears_nothing_ends_its_members_and_starts_no_more(tmp_path: Path) -> None:
     guard = Guard()
     guard.set_environment(1, dict(os.environ))
