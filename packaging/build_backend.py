@@ -17,12 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import build_meta
+from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = ROOT / "taskensemble" / "ai" / "module"
 GUARD = ROOT / "taskensemble" / "guard"
 QUICK = ROOT / "workers" / "inference"
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic"]
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for one platform and any Python 3: it carries machine code, but no Python extension (see pyproject.toml)."""
+
+    def finalize_options(self) -> None:
+        # What is installed then is not pure Python, and stands where a platform's files do.
+        self.distribution.has_ext_modules = lambda: True
+        super().finalize_options()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
 
 
 def system_compiler() -> str | None:
@@ -78,10 +91,9 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
 
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
-    """Compile, build the wheel, and name it after the platform: it carries machine code, but no Python extension."""
+    """Compile, then setuptools' wheel."""
     compile_programs()
-    name = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
-    return _retag(Path(wheel_directory) / name)
+    return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 
 def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
@@ -94,17 +106,6 @@ build_sdist = build_meta.build_sdist
 get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
 prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
 prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
-
-
-def _retag(wheel: Path) -> str:
-    platform = f"linux_{os.uname().machine}"
-    done = subprocess.run(
-        [sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", platform, str(wheel)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return Path(done.stdout.strip().splitlines()[-1]).name
 
 
 def check_programs() -> None:
