@@ -619,6 +619,8 @@ class Experiment:
             awaited = self._history.active()
         if isinstance(interval, bool) or not isinstance(interval, (int, float)):
             raise InputTypeError(f"interval={interval!r} is a {type(interval).__name__}; give seconds.")
+        if interval < 0:
+            raise InputError(f"interval={interval!r}; give 0 seconds or more.")
         try:
             for handle in awaited:
                 handle.wait(progress=progress(not verbose, interval=interval))
@@ -925,7 +927,10 @@ class Experiment:
         return self._control
 
     def _check_idle(self, entities: Sequence[Entity]) -> None:
-        for entity in entities:
+        from taskensemble.entity import Ensemble
+
+        members = [member for entity in entities if isinstance(entity, Ensemble) for member in entity.members.made()]
+        for entity in (*entities, *members):
             if self._history.runs(entity.name):
                 raise EntityExistsError(
                     f"{entity.name!r} is still running in this experiment: stop it, or wait for it, before it is started again."

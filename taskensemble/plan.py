@@ -192,6 +192,7 @@ def plan(
         EntityExistsError: two members of one name in an ensemble.
     """
     started = [entity for entity in entities if isinstance(entity, (Model, Ensemble))]
+    _check_members(started)
     positions = {entity.name: number for number, entity in enumerate(started)}
     after = [_dependencies(entity, positions, completed) for entity in started]
     _check_circles(started, after)
@@ -301,6 +302,20 @@ def _member_templates(
         elif -1 not in templates:
             templates[-1] = maker.add(entity.prototype, queue, shared=True)
     return templates
+
+
+def _check_members(started: Sequence[Model | Ensemble]) -> None:
+    """Refuse a model that is started as a member of an ensemble as well: both would run in one folder."""
+    for model in started:
+        for ensemble in started:
+            if (
+                isinstance(model, Model)
+                and isinstance(ensemble, Ensemble)
+                and any(model is each for each in ensemble.members.made())
+            ):
+                raise EntityExistsError(
+                    f"{model.name!r} is a member of {ensemble.name!r}, which is started with it; pass one of the two"
+                )
 
 
 # Dependencies

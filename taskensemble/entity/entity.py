@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from taskensemble.settings import RunSettings
 
 
+LONGEST_NAME = 200
+"""Bytes of a name: a file's may have 255, and members' files add a number and a suffix."""
+
+
 def check_name(name: object, kind: str) -> str:
     """`name`, if it can name an entity: it is a folder's name and a prefix of keys.
 
@@ -26,6 +30,13 @@ def check_name(name: object, kind: str) -> str:
         raise InputTypeError(f"name: {name!r} is a {type(name).__name__}; the name of a {kind.lower()} is a string")
     if "/" in name or "\0" in name or name in (".", ".."):
         raise InputError(f"name: {name!r} cannot be a folder's name; leave out '/' and NUL")
+    if not name.isprintable():
+        raise InputError(f"name: {name!r} has line breaks or control characters; leave them out")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        shown = f"{name[:20]}…"
+        raise InputError(
+            f"name: {shown!r} has {len(os.fsencode(name))} bytes; files are named after it: give {LONGEST_NAME} or less"
+        )
     return name
 
 

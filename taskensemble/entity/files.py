@@ -141,13 +141,14 @@ def _check_targets(copied: Sequence[str], linked: Sequence[str], tagged: Sequenc
                 raise InputError(
                     f"{argument}: {seen[name]!r} and {path!r} would both be {name!r} in the member's folder"
                 )
-    targets = {name: path for path in tagged for name in _top_names(path)}
-    for path in linked:
-        name = os.path.basename(path)
-        if name in targets:
-            raise InputError(
-                f"to_symlink and to_configure: {path!r} and {targets[name]!r} would both be {name!r} in the member's folder"
-            )
+    for argument, paths in (("to_configure", tagged), ("to_copy", copied)):
+        targets = {name: path for path in paths for name in _top_names(path)}
+        for path in linked:
+            name = os.path.basename(path)
+            if name in targets:
+                raise InputError(
+                    f"to_symlink and {argument}: {path!r} and {targets[name]!r} would both be {name!r} in the member's folder"
+                )
 
 
 def _top_names(path: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import math
 import re
 import shlex
@@ -12,6 +13,11 @@ from typing import Any, Literal
 
 from taskensemble.errors import InputError, InputTypeError
 
+OTHER_KEYWORDS = (
+    "batch_settings", "depends_on", "enable_key_prefixing", "n_models", "params", "params_as_args", "path", "perm_strategy",
+    "replicas", "resources", "run_settings", "samples", "seed",
+)  # fmt: skip
+"""What the factories take besides the policy: a misspelt one arrives here."""
 _UNITS = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 
 
@@ -118,7 +124,9 @@ class Policy:
         known = {field.name for field in fields(cls)}
         for name in given:
             if name not in known:
-                raise InputTypeError(f"unknown keyword {name!r}; the policy keywords are {', '.join(sorted(known))}")
+                near = difflib.get_close_matches(name, [*known, *OTHER_KEYWORDS], 1)
+                hint = f"did you mean {near[0]}? The" if near else "the"
+                raise InputTypeError(f"unknown keyword {name!r}; {hint} policy keywords are {', '.join(sorted(known))}")
         values = {name: value for name, value in given.items() if value is not None}
         for name in ("retries", "enough", "output_limit"):
             if name in values:

@@ -30,6 +30,8 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('start: nothing', 'exp.start()', 'InputError', 'start'),
         ('generate', 'exp.generate()', 'InputError', 'generate'),
         ('start: entities', "exp.start('model')", 'InputTypeError', "'model'"),
+        ('poll: interval below 0', "exp.poll(interval=-1)", 'InputError', "interval=-1"),
+        ('start: a member and its ensemble', "(ens := ensemble(replicas=2)) and exp.start(ens, ens[0])", 'EntityExistsError', "member of 'plate'"),
         ('poll: interval', "exp.poll(interval='10')", 'InputTypeError', "interval='10'"),
         ('poll: entity', 'exp.poll(model())', 'RunNotFoundError', "'model'"),
         ('finished: entity', "exp.finished('model')", 'InputTypeError', 'model'),

@@ -64,6 +64,12 @@ def test_a_configured_file_cannot_be_a_link_too(settings, tree, configured):
         Model("m", {}, settings).attach_generator_files(to_symlink=tree / "in.txt", to_configure=tree / configured)
 
 
+@pytest.mark.parametrize("copied", ["other", "other/in.txt", "in.txt"])
+def test_a_copied_file_cannot_be_a_link_too(settings, tree, copied):
+    with pytest.raises(InputError, match=r"to_symlink and to_copy.*in\.txt"):
+        Model("m", {}, settings).attach_generator_files(to_symlink=tree / "in.txt", to_copy=tree / copied)
+
+
 @pytest.mark.parametrize("tag", ["", "a\nb", 5])
 def test_a_tag_is_text_on_one_line(settings, tree, tag):
     with pytest.raises((InputError, InputTypeError), match="tag"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskensemble.entity import Model
+from taskensemble.entity import Ensemble, Model
 from taskensemble.entity.model import DEFAULT_SOCKET
 from taskensemble.errors import EntityExistsError, InputError, InputTypeError, UnsupportedError
 from taskensemble.settings import RunSettings, SrunSettings
@@ -180,3 +180,16 @@ class TestColocatedDatabases:
 
 def test_a_member_of_the_batch_keeps_its_batch_settings(settings):
     assert Model("m", {}, RunSettings("echo")).batch_settings is None
+
+
+@pytest.mark.parametrize(("name", "told"), [("a\nb", "control characters"), ("x" * 201, "201 bytes"), ("a/b", "'/'")])
+def test_a_name_can_name_files_and_lines(settings, name, told):
+    with pytest.raises(InputError, match=told):
+        Model(name, {}, settings)
+
+
+def test_a_misspelt_keyword_is_told_what_it_may_mean(settings):
+    with pytest.raises(InputTypeError, match="'retrys'; did you mean retries"):
+        Model("m", {}, settings, retrys=2)
+    with pytest.raises(InputTypeError, match="did you mean perm_strategy"):
+        Ensemble("e", None, run_settings=settings, replicas=1, perm_stratgy="step")

@@ -396,23 +396,23 @@ def test_started_entities_have_names_that_differ_and_members():
 
 
 def test_ten_thousand_members_are_planned_within_two_seconds():
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: the machine does other things as well
     ensemble = Ensemble(
         "e", {"T": list(range(100)), "N": list(range(100))}, "/exp/e", ["N"], run_settings=settings("go.py")
     )
     result = planned(ensemble)
     assert sum(1 for _ in result.members) == 10_000
     assert len(result.run.templates) == 1
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_ten_thousand_members_that_were_looked_at_are_planned_within_four_seconds():
     ensemble = Ensemble("e", {"T": list(range(10_000))}, "/exp/e", ["T"], run_settings=settings("go.py"))
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: the machine does other things as well
     for model in ensemble:
         model.register_incoming_entity(model)
         model.incoming_entities.clear()
     result = planned(ensemble)
     assert sum(1 for _ in result.members) == 10_000
     assert len(result.run.templates) == 1
-    assert time.monotonic() - begun < 4
+    assert time.process_time() - begun < 4
