@@ -148,8 +148,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     if options.lease < 1:
         parser.error(f"--lease {options.lease:g}: give at least 1 second")
     for name in ("memory", "drain"):
-        if getattr(options, name) < 0:
-            parser.error(f"--{name} {getattr(options, name):g}: give 0 or more")
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            parser.error(f"--{name} {value:g}: give 0 or more")
     return options
 
 
