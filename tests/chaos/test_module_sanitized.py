@@ -47,6 +47,29 @@ def test_the_modules_suite_passes_under_the_sanitizers(sanitized: dict[str, str]
     assert result.returncode == 0, result.stdout[-5000:]
 
 
+def test_the_quick_way_of_the_inference_workers_passes_its_tests_under_the_sanitizers(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    library = tmp_path / "quick.so"
+    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    source = root / "workers" / "inference" / "quick.c"
+    subprocess.run(
+        ["gcc", *flags, "-fPIC", "-shared", "-fvisibility=hidden", str(source), "-o", str(library)], check=True
+    )
+    environment = {
+        "TASKENSEMBLE_TEST_QUICK": str(library),
+        "LD_PRELOAD": " ".join([_runtime("libasan.so"), _runtime("libubsan.so")]),
+        # Python's own allocator hides what is next to what; what Python itself keeps until its end is no leak of ours.
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    tests = root / "tests" / "unit" / "inference" / "test_quick.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", str(tests)]
+    result = subprocess.run(
+        command, env={**os.environ, **environment}, cwd=root, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
+
+
 @pytest.fixture
 def _environment(sanitized: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in sanitized.items():

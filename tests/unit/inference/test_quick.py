@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -19,6 +20,8 @@ from workers.inference.connection import Connection
 from workers.inference.frames import DOUBLE, FLOAT, INT64, ResultFrame, Run, Tensor, read_items, read_unit
 
 COMMAND = b"*4\r\n$10\r\nAI._WORKER\r\n$4\r\nNEXT\r\n$1\r\n7\r\n"
+# Another build of the library: with sanitizers, say.
+quick.LIBRARY = Path(os.environ.get("TASKENSEMBLE_TEST_QUICK", quick.LIBRARY))
 CODES = {FLOAT: "f4", DOUBLE: "f8", INT64: "i8"}
 
 
