@@ -53,6 +53,7 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Ce
         worker_enable_prefetch_count_reduction=False,
         worker_disable_rate_limits=True,
         worker_prefetch_multiplier=4,
+        broker_use_ssl=urls.amqp_tls(broker_url),
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=4.0,
         broker_transport_options={"socket_connect_timeout": 4.0, "socket_keepalive": True}

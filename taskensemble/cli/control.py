@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from taskensemble.cli.output import JSON_OPTION, complain, print_json
-from taskensemble.errors import ControlPlaneError
+from taskensemble.errors import ControlPlaneError, UnsupportedError
 from taskensemble.launch import control as planes
 from taskensemble.launch import embedded, local, processes
 
@@ -47,10 +47,16 @@ def up(
     acl: bool = typer.Option(
         False, "--acl", help="Users driver, worker and viewer with the least each needs; passwords are printed once."
     ),
+    tls: bool = typer.Option(False, "--tls", help="Refused, with what to use instead: the embedded server has no TLS."),
     foreground: bool = typer.Option(False, help="The control plane alone, until this command is interrupted."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Start a control plane and a local worker that stay until `taskensemble down`: runs go on without their drivers."""
+    if tls:
+        raise UnsupportedError(
+            "--tls: the embedded server has no TLS. Use a Redis or Valkey server that has it, "
+            "TASKENSEMBLE_BROKER_URL=rediss://…?ssl_ca_certs=/path/ca.crt, or keep it on loopback or a private network."
+        )
     folder = path.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     server = embedded.attach(folder)
@@ -96,7 +102,8 @@ def up(
         print_json(facts)
         return
     typer.echo(
-        f"The control plane of {folder} listens on {facts['address']}; its address with the password is in {facts['record']}."
+        f"The control plane of {folder} listens on {facts['address']}, without TLS; "
+        f"its address with the password is in {facts['record']}."
     )
     typer.echo(f"Workers: {', '.join(kept_worker.name for kept_worker in kept.living()) or 'none'}.")
     typer.echo("Drivers in this folder and below use it. `taskensemble down` ends it.")

@@ -292,11 +292,12 @@ def _control_plane(path: Path) -> Finding:
         control.store.ping()
         workers = len(control.store.workers())
         address = without_password(control.broker_url)
+        tls = "TLS" if control.broker_url.startswith(("rediss:", "valkeys:", "amqps:")) else "no TLS"
         control.close()
     except TaskensembleError as error:
         return Finding("Control plane", "missing", "", str(error))
     advice = "" if workers else "no worker is registered: taskensemble worker"
-    return Finding("Control plane", "ok" if workers else "warning", f"{address}, {workers} workers", advice)
+    return Finding("Control plane", "ok" if workers else "warning", f"{address}, {tls}, {workers} workers", advice)
 
 
 def _version(name: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
-from taskensemble.engine.urls import celery_url
+from taskensemble.engine.urls import amqp_tls, celery_url
 from taskensemble.launch import control as planes
 from taskensemble.launch import local
 
@@ -42,6 +42,8 @@ def flower(
     # Options with secrets travel in the environment: an argument list is there for everybody to read.
     environment |= {
         "CELERY_BROKER_URL": celery_url(control.broker_url),
+        # Flower takes no more of TLS than the URL; the authority stands in Python's own variable.
+        **({"SSL_CERT_FILE": tls["ca_certs"]} if (tls := amqp_tls(control.broker_url)) and "ca_certs" in tls else {}),
         "FLOWER_BASIC_AUTH": f"{user}:{password}",
         "FLOWER_ADDRESS": address,
         "FLOWER_PORT": str(port),

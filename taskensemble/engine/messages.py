@@ -268,7 +268,7 @@ class Publisher:
         if self._amqp is None:
             import kombu
 
-            self._amqp = kombu.Connection(self.url, heartbeat=0)
+            self._amqp = kombu.Connection(urls.celery_url(self.url), ssl=urls.amqp_tls(self.url) or False, heartbeat=0)
             self._amqp.ensure_connection(max_retries=30, interval_max=1.0)
         return self._amqp
 

@@ -162,7 +162,10 @@ class Store:
         try:
             self._redis.ping()
         except redis.RedisError as error:
-            message = f"The record store {urls.without_password(self.url)} cannot be used: {error}. Check broker= or "
+            message = f"The record store {urls.without_password(self.url)} cannot be used: {error}. "
+            if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
+                message += "No TLS there: the embedded server has none; use redis:// for it. "
+            message += "Check broker= or "
             raise ControlPlaneError(message + "TASKENSEMBLE_BROKER_URL and TASKENSEMBLE_STORE_URL.") from error
 
     def _check_version(self) -> None:

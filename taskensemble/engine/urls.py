@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+import ssl
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from taskensemble.errors import InputError
 
@@ -41,9 +43,11 @@ def redis_url(url: str) -> str:
 
 
 def celery_url(url: str) -> str:
-    """The form that Celery and kombu read: redis://, rediss://, redis+socket:// or amqp://."""
+    """The form that Celery and kombu read: redis://, rediss://, redis+socket://, amqp:// or amqps:// (see `amqp_tls`)."""
     if not is_redis(url):
-        return url
+        parts = urlsplit(url)
+        kept = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")]
+        return f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(kept)}" if kept else "")
     known = redis_url(url)
     if not known.startswith("unix://"):
         return known
@@ -53,6 +57,31 @@ def celery_url(url: str) -> str:
     database = query.pop("db", "0")
     user = f":{quote(password, safe='')}@" if password else ""
     return f"redis+socket://{user}{parts.path}?{urlencode({'virtual_host': database, **query})}"
+
+
+def amqp_tls(url: str) -> dict[str, Any] | None:
+    """What an amqps:// URL says of TLS, as py-amqp wants it: `?ssl_ca_certs=/path/ca.crt`, and ssl_certfile, ssl_keyfile for a
+    certificate of one's own. The server's certificate and name are checked, unless ssl_cert_reqs=none. None for other URLs.
+
+    Raises:
+        InputError: a parameter that is not known.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "amqps":
+        return None
+    given = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    unknown = sorted(given.keys() - {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"})
+    checks = given.pop("ssl_cert_reqs", "required")
+    if unknown or checks not in ("required", "none"):
+        what = unknown[0] if unknown else f"ssl_cert_reqs={checks}"
+        raise InputError(
+            f"broker URL {without_password(url)!r}: {what} is not known; give ssl_ca_certs, ssl_certfile, ssl_keyfile, "
+            "ssl_cert_reqs=required or none"
+        )
+    options: dict[str, Any] = {name.removeprefix("ssl_"): value for name, value in given.items()}
+    if checks == "none":
+        return {**options, "cert_reqs": ssl.CERT_NONE}
+    return {**options, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname}
 
 
 def without_password(url: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from taskensemble.engine import messages
+from taskensemble.engine import messages, urls
 from taskensemble.engine.records import State
 from taskensemble.launch.embedded import free_port
 from tests.integration.engine.plane import JOURNAL, Plane, check_journal, journal, until
@@ -27,12 +27,24 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="apt-get install ra
 
 
 class Rabbit:
-    """A broker on a free port, with everything it writes in one folder."""
+    """A broker on a free port, with everything it writes in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Arguments:
+        authority: folder with `ca.crt`, `s.crt` and `s.key`: it speaks TLS alone.
+    """
+
+    def __init__(self, folder: Path, authority: Path | None = None) -> None:
         self.folder = folder
+        self.authority = authority
         self.port, self.distribution, self.mapper = free_port(), free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        if authority is not None:
+            self.url = f"amqps://guest:guest@localhost:{self.port}//?ssl_ca_certs={authority}/ca.crt"
+            (folder / "rabbit.conf").write_text(
+                f"listeners.tcp = none\nlisteners.ssl.default = 127.0.0.1:{self.port}\n"
+                f"ssl_options.cacertfile = {authority}/ca.crt\nssl_options.certfile = {authority}/s.crt\n"
+                f"ssl_options.keyfile = {authority}/s.key\nssl_options.verify = verify_none\n"
+            )
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -52,6 +64,9 @@ class Rabbit:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
         }
+        if self.authority is not None:
+            del environment["RABBITMQ_NODE_PORT"], environment["RABBITMQ_NODE_IP_ADDRESS"]
+            environment["RABBITMQ_CONFIG_FILE"] = str(self.folder / "rabbit")
         with (self.folder / "rabbit.log").open("ab") as log:
             self.process = subprocess.Popen([PROGRAM], env=environment, stdout=log, stderr=log, start_new_session=True)
         import kombu
@@ -59,7 +74,9 @@ class Rabbit:
         deadline = time.monotonic() + 90
         while True:
             try:
-                with kombu.Connection(self.url, connect_timeout=2) as connection:
+                with kombu.Connection(
+                    urls.celery_url(self.url), ssl=urls.amqp_tls(self.url) or False, connect_timeout=2
+                ) as connection:
                     connection.connect()
                 return
             except OSError:

@@ -643,6 +643,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('top: --json', "cli('top', '--json=x')", 'exit 2', '--json'),
         ('up: --path', "cli('up', '--path', 'here.txt')", 'exit 2', '--path'),
         ('up: --workers', "cli('up', '--workers=x')", 'exit 2', '--workers'),
+        ('up: --tls', "cli('up', '--tls')", 'exit 1', 'no TLS'),
         ('up: --acl', "cli('up', '--acl=x')", 'exit 2', '--acl'),
         ('up: --foreground', "cli('up', '--foreground=x')", 'exit 2', '--foreground'),
         ('up: --json', "cli('up', '--json=x')", 'exit 2', '--json'),
