@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import inspect
 import io
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -56,11 +57,15 @@ def cli(*argv: str) -> None:
 def program(main: Callable[[list[str]], int], *argv: str) -> None:
     """A worker's program, in this process."""
     said = io.StringIO()
+    handlers, level = list(logging.root.handlers), logging.root.level
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         try:
             code: Any = main(list(argv))
         except SystemExit as ended:
             code = ended.code
+        finally:
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
     raise Exited(f"exit {code}: {said.getvalue()}")
 
 
