@@ -68,9 +68,9 @@ class MpiSettings(RunSettings):
         """Start the program of `settings` in the same job."""
         self._join(settings)
 
-    def set_task_map(self, task_mapping: str) -> None:
+    def set_task_map(self, task_mapping: int | str) -> None:
         """How ranks are laid over nodes and cores (`--map-by`)."""
-        self.run_args["map-by"] = task_mapping
+        self.run_args["map-by"] = str(task_mapping)
 
     def set_cpus_per_task(self, cpus_per_task: int) -> None:
         """CPUs a rank (`--cpus-per-proc`)."""

@@ -32,7 +32,7 @@ class PalsMpiexecSettings(MpiSettings):
         super().__init__(exe, exe_args, "mpiexec", run_args, env_vars, fail_if_missing_exec, **further)
         self.flavour = "openmpi"
 
-    def set_task_map(self, task_mapping: str) -> None:
+    def set_task_map(self, task_mapping: int | str) -> None:
         """Not possible here: a warning."""
         logger.warning("set_task_map not supported under PALS")
 

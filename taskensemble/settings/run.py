@@ -168,7 +168,7 @@ class RunSettings(SettingsBase):
         """Ranks a node."""
         self._cannot("Task per node")
 
-    def set_task_map(self, task_mapping: str) -> None:
+    def set_task_map(self, task_mapping: int | str) -> None:
         """How ranks are laid over nodes and cores."""
         self._cannot("Task mapping")
 

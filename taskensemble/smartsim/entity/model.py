@@ -9,6 +9,7 @@ from typing import Any
 import taskensemble.entity
 from taskensemble.entity.colocated import ColocatedDatabase, pinned_cpus
 from taskensemble.entity.parameters import scalar_text
+from taskensemble.settings import RunSettings
 
 
 class Model(taskensemble.entity.Model):
@@ -23,6 +24,9 @@ class Model(taskensemble.entity.Model):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        if isinstance(run_settings, str) and isinstance(path, RunSettings):
+            # Older drivers give the folder before the settings.
+            run_settings, path = path, run_settings
         super().__init__(
             name, params, run_settings, path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs
         )

@@ -57,6 +57,9 @@ def test_a_path_may_be_anything(settings):
     assert Model("m", {}, settings, "./").path.startswith("/")
     assert Model("m", {"z": 6}, "", settings).name == "m"
     assert Orchestrator(6780).name == "orchestrator"
+    older = Model("m", {}, "./there", settings)
+    assert (older.run_settings, older.path) == (settings, str(Path("there").resolve()))
+    settings.set_task_map(3)
 
 
 def test_lists_of_entities_are_not_made_themselves():
