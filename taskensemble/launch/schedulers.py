@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -67,6 +68,20 @@ class PbsScheduler(_OwnScript, PBSJobExecutor):  # type: ignore[misc]
     """PBS, through qsub, qstat and qdel."""
 
     _NAME_, _VERSION_ = "pbs", "1"
+
+    def parse_status_output(self, exit_code: int, out: str) -> dict[str, JobStatus]:
+        """States by job id. How finished ones ended is in their exit status: 256 and a signal's number for those killed."""
+        try:
+            jobs = json.loads(out).get("Jobs", {})
+        except ValueError:
+            raise SubmitException(f"qstat exited {exit_code}: {out}") from None
+        return {job_id: JobStatus(_pbs_state(job), message=job.get("comment")) for job_id, job in jobs.items()}
+
+    def process_cancel_command_output(self, exit_code: int, out: str) -> None:
+        """A job that has ended meanwhile needs no cancelling."""
+        if "has finished" in out or "Unknown Job" in out:
+            raise InvalidJobStateError
+        raise SubmitException(f"qdel exited {exit_code}: {out}")
 
 
 class LsfScheduler(_OwnScript, LsfJobExecutor):  # type: ignore[misc]
@@ -213,6 +228,16 @@ def parse_qstat_xml(text: str) -> dict[str, str]:
     return {
         job.findtext("JB_job_number", "").strip(): job.findtext("state", "").strip() for job in root.iter("job_list")
     }
+
+
+def _pbs_state(job: dict[str, Any]) -> JobState:
+    letter = job.get("job_state", "")
+    if letter not in ("F", "X"):
+        return JobState.ACTIVE if letter in ("R", "E", "B") else JobState.QUEUED
+    status = int(job.get("Exit_status", 0))
+    if status in (256 + signal.SIGTERM, 256 + signal.SIGKILL):
+        return JobState.CANCELED
+    return JobState.FAILED if status else JobState.COMPLETED
 
 
 def _sge_state(letters: str) -> JobState:

@@ -1,4 +1,7 @@
-"""Schedulers: their answers, recorded, as psij and we read them; and what a job's files say."""
+"""Schedulers: their answers, as psij and we read them; and what a job's files say.
+
+The answers of PBS, LSF and Grid Engine are written in the formats that their manuals document; none was recorded at a site.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 from psij import Job, JobSpec, JobState
 from psij.exceptions import SubmitException
+from psij.executors.batch.batch_scheduler_executor import InvalidJobStateError
 
 from taskensemble.engine.allocation import BatchRecord
 from taskensemble.errors import AllocationError
@@ -24,9 +28,17 @@ SQUEUE = """JOBARRAYID          ST                  REASON
 BJOBS = """{"COMMAND":"bjobs","JOBS":2,"RECORDS":[
   {"JOBID":"25","STAT":"RUN","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":""},
   {"JOBID":"26","STAT":"PEND","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":""},
+  {"JOBID":"28","STAT":"DONE","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":""},
+  {"JOBID":"29","STAT":"SSUSP","EXIT_REASON":"","KILL_REASON":"","SUSPEND_REASON":"load"},
+  {"JOBID":"30","ERROR":"Job <30> is not found"},
   {"JOBID":"27","STAT":"EXIT","EXIT_REASON":"TERM_RUNLIMIT: job killed","KILL_REASON":"","SUSPEND_REASON":""}]}"""
 QSTAT_PBS = """{"timestamp":1,"pbs_version":"20.0.1","pbs_server":"s","Jobs":{
-  "11.s":{"Job_Name":"a","job_state":"R"},"12.s":{"Job_Name":"b","job_state":"Q"}}}"""
+  "11.s":{"Job_Name":"a","job_state":"R","comment":"Job run at Mon Nov 02 at 10:11 on (n1:ncpus=4)"},
+  "12.s":{"Job_Name":"b","job_state":"Q","comment":"Not Running: Insufficient amount of resource: ncpus"},
+  "13.s":{"Job_Name":"c","job_state":"H"},"14.s":{"Job_Name":"d","job_state":"E"},
+  "15.s":{"Job_Name":"e","job_state":"F","Exit_status":0},"16.s":{"Job_Name":"f","job_state":"F","Exit_status":1},
+  "17.s":{"Job_Name":"g","job_state":"F","Exit_status":271},"18.s":{"Job_Name":"h","job_state":"F","Exit_status":265},
+  "19.s":{"Job_Name":"i","job_state":"?"}}}"""
 QSTAT_SGE = """<?xml version='1.0'?>
 <job_info xmlns:xsd="http://www.w3.org/2001/XMLSchema">
   <queue_info><job_list state="running"><JB_job_number>1387693</JB_job_number><state>r</state></job_list></queue_info>
@@ -63,18 +75,56 @@ def test_the_answer_to_a_submission_names_the_job(scheduler: str, answer: str, j
                 "5": JobState.QUEUED,
             },
         ),
-        ("lsf", BJOBS, {"25": JobState.ACTIVE, "26": JobState.QUEUED, "27": JobState.FAILED}),
-        ("pbs", QSTAT_PBS, {"11.s": JobState.ACTIVE, "12.s": JobState.QUEUED}),
+        (
+            "lsf",
+            BJOBS,
+            {
+                "25": JobState.ACTIVE,
+                "26": JobState.QUEUED,
+                "27": JobState.FAILED,
+                "28": JobState.COMPLETED,
+                "29": JobState.ACTIVE,
+            },
+        ),
+        (
+            "pbs",
+            QSTAT_PBS,
+            {
+                "11.s": JobState.ACTIVE,
+                "12.s": JobState.QUEUED,
+                "13.s": JobState.QUEUED,
+                "14.s": JobState.ACTIVE,
+                "15.s": JobState.COMPLETED,
+                "16.s": JobState.FAILED,
+                "17.s": JobState.CANCELED,
+                "18.s": JobState.CANCELED,
+                "19.s": JobState.QUEUED,
+            },
+        ),
+        ("pbs", '{"timestamp":1,"pbs_version":"20.0.1","pbs_server":"s"}', {}),
         ("sge", QSTAT_SGE, {"1387693": JobState.ACTIVE, "1387695": JobState.QUEUED, "1387696": JobState.FAILED}),
     ],
 )
-def test_recorded_queues_are_read(scheduler: str, answer: str, states: dict[str, JobState], tmp_path: Path) -> None:
+def test_what_a_queue_lists_is_read(scheduler: str, answer: str, states: dict[str, JobState], tmp_path: Path) -> None:
     found = _executor(scheduler, tmp_path).parse_status_output(0, answer)
     assert {job_id: status.state for job_id, status in found.items()} == states
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "answer"),
+    [
+        ("pbs", "qdel: Job has finished 17.s"),
+        ("pbs", "qdel: Unknown Job Id 17.s"),
+        ("sge", 'denied: job "17" does not exist'),
+    ],
+)
+def test_a_job_that_has_ended_meanwhile_needs_no_cancelling(scheduler: str, answer: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidJobStateError):
+        _executor(scheduler, tmp_path).process_cancel_command_output(255, answer)
+
+
 def test_a_query_that_fails_is_no_answer(tmp_path: Path) -> None:
-    for scheduler in ("slurm", "sge"):
+    for scheduler in ("slurm", "sge", "pbs"):
         with pytest.raises(SubmitException):
             _executor(scheduler, tmp_path).parse_status_output(
                 1, "slurm_load_jobs error: Unable to contact slurm controller"
