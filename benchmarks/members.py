@@ -1,4 +1,4 @@
-"""Members a second and what they cost: `python -m benchmarks.members [members]`.
+"""Members a second and what they cost: `python -m benchmarks.members [members …]`.
 
 A control plane of its own, one worker with 2 slots, members of /bin/true with output files, in rounds that alternate with
 `xargs -P 2` doing the same, so that both see the same machine. CPU time is what the kernel counted for the worker, its guard and
@@ -20,10 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers import measure
+from benchmarks.rows import Row, text
+from taskensemble import handle
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, TemplateRecord
 from taskensemble.engine.store import Store
+from taskensemble.launch.control import ControlPlane
 from taskensemble.launch.embedded import free_port, server_binary
+from workers.setup import publish_members
 
 ROUNDS = 3
 
@@ -39,6 +43,7 @@ class Plane:
         command += ["--dir", str(folder), "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
         self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.control = ControlPlane(self.url, self.url, folder)
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -80,7 +85,7 @@ class Plane:
         written = time.perf_counter()
         if not wait:
             return Round(run_id, size, written - begun, 0.0, 0.0, 0.0, 0.0)
-        self.store.wait_final(run_id)
+        handle.RunHandle(self.control, run).wait()
         ended = time.perf_counter()
         spent = self.cpu() - cpu
         times = {"start": 0.0, "assets": 0.0}
@@ -159,51 +164,91 @@ def memory(plane: Plane, slots: int) -> float:
     return used
 
 
-def enqueue_rate(plane: Plane, size: int) -> float:
-    """Members a second that a driver writes and a worker publishes, nothing else running."""
-    written = plane.run(["/bin/true"], size, wait=False)
+def stopping(plane: Plane, waiting: int, running: int) -> float:
+    """Seconds from the call of `stop` to its return, when nothing of the run is alive."""
+    worker = plane.worker(running)
+    started = plane.run(["/bin/sleep", "60"], waiting + running, wait=False)
+    queue = messages.run_queues(plane.store.run(started.run_id))[0].name
     publisher = messages.Publisher(plane.url)
-    plane.store.cancel(written.run_id)
-    messages.delete_queues(plane.url, plane.store.run(written.run_id))
-    publisher.delete_queues([messages.SERVICE_QUEUE])
+    while plane.store.status(started.run_id).running < running or publisher.length(queue) < waiting:
+        time.sleep(0.05)
+    run = handle.RunHandle.open(plane.control, started.run_id)
+    begun = time.perf_counter()
+    run.stop()
+    taken = time.perf_counter() - begun
     publisher.close()
-    return size / written.written
+    plane.stop_worker(worker)
+    return taken
 
 
-def main(size: int = 1000) -> None:
-    """Prints the table."""
+def enqueued(plane: Plane, size: int) -> tuple[float, float, float]:
+    """Seconds in which a driver writes members and a worker publishes them, and the broker's memory with all of them, in MiB."""
+    written = plane.run(["/bin/true"], size, wait=False)
+    run = plane.store.run(written.run_id)
+    plane.store.begin_setup(run.run_id, "bench")
+    plane.store.ready(run.run_id, "bench")
+    plane.store.release(run.run_id, 0)
+    publisher = messages.Publisher(plane.url)
+    begun = time.perf_counter()
+    publish_members(plane.store, publisher, run, 0)
+    published = time.perf_counter() - begun
+    used = resident(plane.server.pid)
+    plane.store.cancel(run.run_id)
+    publisher.delete_queues([*(queue.name for queue in messages.run_queues(run)), messages.SERVICE_QUEUE])
+    publisher.close()
+    plane.store.retire(run.run_id)
+    return written.written, published, used
+
+
+def rows(sizes: Sequence[int] = (1_000, 10_000), queued: int = 100_000) -> list[Row]:
+    """The figures of members."""
     folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
+    found: list[Row] = []
     plane = Plane(folder)
     try:
-        enqueued = enqueue_rate(plane, 20_000)
-        plane.worker(2)
-        ours, theirs = [], []
-        for _ in range(ROUNDS):
-            ours.append(plane.run(["/bin/true"], size))
-            theirs.append(measure("xargs", size).members_per_s)
-        single = [plane.run(["/bin/true"], 1) for _ in range(10)]
-        plane.stop_worker(plane.workers[0])
+        written, published, broker = enqueued(plane, queued)
+        worker = plane.worker(2)
+        for size in sizes:
+            ours, theirs = [], []
+            for _ in range(ROUNDS if size <= 1_000 else 1):
+                ours.append(plane.run(["/bin/true"], size))
+                theirs.append(measure("xargs", size).members_per_s)
+            rates = [size / round_.whole for round_ in ours]
+            ratios = [a / b for a, b in zip(rates, theirs, strict=True)]
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            cpu = statistics.median(round_.cpu / size * 1e3 for round_ in ours)
+            beside = f"`xargs -P 2` {statistics.median(theirs):.0f}"
+            found += [
+                Row(
+                    f"members a second, {size:,} of `/bin/true`, 2 slots", statistics.median(rates), "/s", beside=beside
+                ),
+                Row("  beside `xargs -P 2`", statistics.median(ratios), "x", 0.5, least=True, beside=f"rounds {each}"),
+                Row("  CPU time of worker, guard and broker a member", cpu, "ms", 2.5),
+            ]
+        single = [plane.run(["/bin/true"], 1) for _ in range(11)]
+        plane.stop_worker(worker)
         small, large = memory(plane, 2), memory(plane, 64)
+        stop = stopping(plane, 10_000, 64)
     finally:
         plane.close()
         shutil.rmtree(folder, ignore_errors=True)
-    rates = [size / round_.whole for round_ in ours]
-    ratios = [a / b for a, b in zip(rates, theirs, strict=True)]
-    rows = [
-        (f"members a second, {size} of /bin/true, 2 slots", f"{statistics.median(rates):.0f}"),
-        ("  `xargs -P 2`, the same in turn", f"{statistics.median(theirs):.0f}"),
-        ("  ratio to xargs (rounds)", f"{statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})"),
-        ("enqueued by the driver, members a second", f"{enqueued:.0f}"),
-        ("CPU a member, all our processes (ms)", f"{statistics.median(r.cpu / size * 1e3 for r in ours):.2f}"),
-        ("start to the first member, warm (ms)", f"{statistics.median(r.first for r in single) * 1e3:.0f}"),
-        ("start to the end of one member, warm (ms)", f"{statistics.median(r.whole for r in single) * 1e3:.0f}"),
-        ("memory of a worker, 2 slots running (MiB)", f"{small:.0f}"),
-        ("memory of a worker, 64 slots running (MiB)", f"{large:.0f}"),
+    return [
+        *found,
+        Row("written record to the first member's start, warm", statistics.median(r.first for r in single) * 1e3, "ms"),
+        Row("written record to the end of one member, warm", statistics.median(r.whole for r in single) * 1e3, "ms"),
+        Row(f"written to the store, {queued:,} members", written, "s"),
+        Row(f"published by a worker, {queued:,} members", published, "s"),
+        Row(f"memory of the broker, {queued:,} members queued", broker * 1.048576, "MB", 150),
+        Row(
+            "memory of a worker with its guard, 64 slots running",
+            large * 1.048576,
+            "MB",
+            200,
+            beside=f"2 slots: {small * 1.048576:.0f} MB",
+        ),
+        Row("stop of 10,000 waiting and 64 running members", stop, "s", 2),
     ]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value:>12}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    sys.stdout.write(text(rows([int(size) for size in sys.argv[1:]] or (1_000, 10_000))) + "\n")

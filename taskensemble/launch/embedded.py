@@ -379,6 +379,8 @@ def _configuration(paths: ControlPaths, bind: str, port: int, password: str, use
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": '""',
+        # A worker holds about ten connections: the default of 10,000 clients would end at a thousand workers.
+        "maxclients": "60000",
         "maxmemory-policy": "noeviction",
         "enable-debug-command": "no",
         "enable-module-command": "no",
