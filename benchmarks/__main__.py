@@ -68,8 +68,9 @@ def everything(as_markdown: bool) -> int:
     others = [
         ["side_by_side", "1000", "--rounds", "3"],
         ["side_by_side", "10000", "--rounds", "1", "--peers", "xargs", "hyperqueue"],
+        ["side_by_side", "100", "--rounds", "1", "--peers", "merlin", "smartsim"],
+        ["scale", "--workers", "1", "64", "250", "--hold", "15", "--saturate", "50000"],
     ]
-    others.append(["scale", "--workers", "1", "64", "250", "--hold", "15", "--saturate", "50000"])
     if not as_markdown:
         others.append(["ai"])
     for each in others:

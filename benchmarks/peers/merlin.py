@@ -34,8 +34,8 @@ merlin:
 """
 APP = """
 celery: {{override: {{}}}}
-broker: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 0, password: peer, encryption_key: {key}}}
-results_backend: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 1, password: peer, encryption_key: {key}}}
+broker: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 0, username: default, password: peer, encryption_key: {key}}}
+results_backend: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 1, username: default, password: peer, encryption_key: {key}}}
 """
 
 
@@ -68,7 +68,7 @@ def main() -> None:
         (folder / ".merlin" / "app.yaml").write_text(APP.format(port=port, key=folder / "key"))
         (folder / "samples.csv").write_text("".join(f"{index}\n" for index in range(members)))
         (folder / "spec.yaml").write_text(SPEC.format(samples=folder / "samples.csv", studies=folder / "studies"))
-        environment = {**os.environ, "HOME": name, "MERLIN_HOME": str(folder / ".merlin")}
+        environment = {**os.environ, "HOME": name, "C_FORCE_ROOT": "1"}
         command = [server_executable(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
         command += ["--requirepass", "peer"]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
