@@ -34,8 +34,8 @@ merlin:
 """
 APP = """
 celery: {{override: {{}}}}
-broker: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 0, username: default, password: peer, encryption_key: {key}}}
-results_backend: {{name: redis, server: 127.0.0.1, port: {port}, db_num: 1, username: default, password: peer, encryption_key: {key}}}
+broker: &server {{name: redis, server: 127.0.0.1, port: {port}, username: default, password: peer, encryption_key: {key}}}
+results_backend: *server
 """
 
 
