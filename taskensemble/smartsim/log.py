@@ -6,13 +6,60 @@ import logging
 import os
 import socket
 import sys
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 DEFAULT_DATE_FORMAT = "%H:%M:%S"
 DEFAULT_LOG_FORMAT = "%(asctime)s %(hostname)s %(name)s[%(process)d:%(threadName)s] %(levelname)s %(message)s"
 NAME = "SmartSim"
 LEVELS = {"quiet": "warning", "warning": "warning", "info": "info", "debug": "debug", "developer": "debug"}
 """What SMARTSIM_LOG_LEVEL says -> the level of Python's logging."""
+
+
+ctx_exp_path: ContextVar[str | Path] = ContextVar("exp_path", default="")
+"""Folder of the experiment that this context works for: what loggers say goes into files there as well. Empty: none."""
+
+
+class ContextInjectingLogFilter(logging.Filter):
+    """Tells each record the folder of the experiment that its context works for."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        record.exp_path = str(ctx_exp_path.get())
+        return True
+
+
+class ContextAwareLogger(logging.Logger):
+    """A logger that also writes into the files of the experiment that its context works for (`get_exp_log_paths`)."""
+
+    def _log(self, level: int, *args: Any, **kwargs: Any) -> None:
+        if not ctx_exp_path.get():
+            super()._log(level, *args, **kwargs)
+            return
+        out, error = get_exp_log_paths()
+        context = "%(message)s {%(exp_path)s}"
+        handlers = [
+            log_to_exp_file(
+                str(out), self, "debug", DEFAULT_LOG_FORMAT.replace("%(message)s", context), LowPassFilter()
+            ),
+            log_to_exp_file(str(error), self, "warning", DEFAULT_LOG_FORMAT.replace("%(message)s", context)),
+        ]
+        injecting = ContextInjectingLogFilter()
+        self.addFilter(injecting)
+        try:
+            super()._log(level, *args, **kwargs)
+        finally:
+            self.removeFilter(injecting)
+            for handler in handlers:
+                self.removeHandler(handler)
+                handler.close()
+
+
+def get_exp_log_paths() -> tuple[Path, Path]:
+    """The files of the context's experiment: of what is said, and of warnings and errors."""
+    folder = Path(ctx_exp_path.get()) / ".smartsim" / "logs"
+    return folder / "smartsim.out", folder / "smartsim.err"
 
 
 class HostnameFilter(logging.Filter):
@@ -51,7 +98,12 @@ def get_logger(name: str, log_level: str | None = None, fmt: str | None = None) 
         fmt: format of a line.
     """
     wanted = os.environ.get("SMARTSIM_LOG_LEVEL", "info")
-    logger = logging.getLogger(name if wanted == "developer" else NAME)
+    present = logging.getLoggerClass()
+    logging.setLoggerClass(ContextAwareLogger)
+    try:
+        logger = logging.getLogger(name if wanted == "developer" else NAME)
+    finally:
+        logging.setLoggerClass(present)
     logger.setLevel((log_level or _translate_log_level(wanted)).upper())
     if not any(handler.get_name() == NAME for handler in logger.handlers):
         output = logging.StreamHandler(sys.stdout)

@@ -178,6 +178,24 @@ def test_a_low_pass_filter_and_a_file_of_an_experiment(tmp_path):
     assert "bad" in (tmp_path / "logs" / "err").read_text()
 
 
+def test_a_logger_writes_into_the_files_of_the_experiment_that_its_context_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("SMARTSIM_LOG_LEVEL", "developer")
+    logger = log.get_logger("test.smartsim.context", "INFO")
+    assert isinstance(logger, log.ContextAwareLogger)
+    token = log.ctx_exp_path.set(tmp_path)
+    try:
+        logger.info("fine")
+        logger.error("bad")
+        out, error = (path.read_text() for path in log.get_exp_log_paths())
+    finally:
+        log.ctx_exp_path.reset(token)
+    logger.info("elsewhere")
+    assert ("fine" in out, "bad" in out, str(tmp_path) in out) == (True, False, True)
+    assert ("fine" in error, "bad" in error) == (False, True)
+    assert "elsewhere" not in (tmp_path / ".smartsim" / "logs" / "smartsim.out").read_text()
+    assert not logger.filters
+
+
 def test_the_generator_makes_folders_where_it_was_told(settings, tmp_path):
     from taskensemble.smartsim._core.generation import Generator
 

@@ -36,7 +36,10 @@ PUBLIC = {
     "error.errors": ["TelemetryError", "UnproxyableStepError", "SmartSimCLIActionCancelled", "PreviewFormatError"],
     "experiment": ["Experiment"],
     "_core.generation": ["Generator"],
-    "log": ["get_logger", "log_to_file", "log_to_exp_file", "LowPassFilter", "HostnameFilter"],
+    "log": [
+        "get_logger", "log_to_file", "log_to_exp_file", "LowPassFilter", "HostnameFilter", "ContextAwareLogger", "ctx_exp_path",
+        "get_exp_log_paths",
+    ],
     "ml": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
     "ml.data": ["DataDownloader", "DataInfo", "TrainingDataUploader", "form_name"],
     "servertype": ["CLUSTERED", "STANDALONE"],
