@@ -186,10 +186,12 @@ class Grammar:
             [b"DEL", key], [b"UNLINK", key], [b"RENAME", key, other], [b"COPY", key, other], [b"PEXPIRE", key, b"1"],
             [b"TYPE", key],
             [b"MEMORY", b"USAGE", key], [b"SET", b"text", b"x"], [b"INFO", b"EVERYTHING"], [b"AI._WORKER", b"LIST"],
+            [b"AI._WORKER", b"FIGURES", key, b"nothing"],
             [b"MULTI"], [b"EXEC"], [b"DISCARD"], [b"SELECT", b"0"], [b"DUMP", key], [b"DEBUG", b"DIGEST-VALUE", key],
             [b"EVAL", b"return redis.call('AI.TENSORGET',KEYS[1])", b"1", key],
             [b"COMMAND", b"GETKEYS", *self.random.choice([self.graph, self.scriptrun, self.modelexecute, self.scriptexecute])()],
-            [b"AI._WORKER", *self.some([b"JOIN", b"NEXT", b"SHM", b"MODEL", b"1", b"TORCH", b"CPU", b"PID", b"x", key], 1, 7)],
+            [b"AI._WORKER",
+             *self.some([b"JOIN", b"NEXT", b"SHM", b"MODEL", b"FIGURES", b"1", b"TORCH", b"CPU", b"PID", b"x", key], 1, 7)],
             [b"RESTORE", key, b"0", self.damaged(), b"REPLACE"],
         ]  # fmt: skip
         if self.random.random() < 0.02:
