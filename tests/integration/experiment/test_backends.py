@@ -15,6 +15,7 @@ from taskensemble import Experiment, Status
 from taskensemble.ai import Client
 from taskensemble.entity import Ensemble
 from taskensemble.errors import AssetError, UnsupportedError
+from tests.integration.experiment.drivers import eventually
 
 torch = pytest.importorskip("torch")
 MAKER = Path(__file__).parents[2] / "compat" / "make_models.py"
@@ -232,7 +233,7 @@ def run(exp: Experiment, ensemble: Ensemble) -> list[dict[str, Any]]:
     rows = exp.results(ensemble)
     assert [row["state"] for row in rows] == ["Completed"] * len(rows), [row["reason"] for row in rows]
     found = [row["result"] for row in rows]
-    assert all(ended(each["pid"]) for each in found)
+    eventually(lambda: all(ended(each["pid"]) for each in found), what="the end of the databases")
     return found
 
 
@@ -260,8 +261,8 @@ def test_members_share_a_colocated_database_only_with_prefixes_and_it_ends_with_
             path = each["address"].removeprefix("unix://")
             assert path.startswith("/tmp/")
             assert len(path) < 60
-            assert not os.path.exists(path)
-    assert not (folder / "chosen.socket").exists()
+            eventually(lambda path=path: not os.path.exists(path), what="the end of a socket")  # type: ignore[misc]
+    eventually(lambda: not (folder / "chosen.socket").exists(), what="the end of the chosen socket")
 
 
 def free_port() -> int:
