@@ -21,7 +21,7 @@ from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, TemplateRecord
 from taskensemble.engine.store import Store, run_key
 
-READY_WITHIN = 300.0
+READY_WITHIN = 1200.0
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,10 @@ def simulation(workers: int, slots: int, *, processes: int = 1, seconds: float =
         yield Simulation(broker, folder, workers, slots)
     finally:
         for child in children:
-            child.communicate(timeout=60)
+            try:
+                child.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
         broker.close()
         shutil.rmtree(folder, ignore_errors=True)
