@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from taskensemble.engine import messages, signing
-from taskensemble.errors import InputError
+from taskensemble.engine.store import read_run
+from taskensemble.errors import InputError, RecordSchemaError
 from tests.integration.engine import runs
 
 KEY = "k1:" + "ab" * 32
@@ -114,3 +115,8 @@ def test_without_a_key_file_nothing_is_signed(tmp_path: Path, monkeypatch: pytes
     assert signing.from_environment() is None
     assert signing.HEADER not in messages.setup_message(run)["headers"]
     assert signing.VARIABLE not in os.environ
+
+
+def test_a_record_of_another_schema_is_refused_and_says_what_to_install() -> None:
+    with pytest.raises(RecordSchemaError, match="install the same version"):
+        read_run("{}", "999")
