@@ -66,23 +66,31 @@ def scale(slurm: SlurmCluster, valkey: str, tmp_path: Path) -> Iterator[Scale]:
     process.stop()
 
 
+# The first members do not end before a second allocation has begun, however slowly it comes.
+PATIENT = """
+mkdir -p ../../seen; touch ../../seen/$SLURM_JOB_ID
+for turn in $(seq 900); do [ $(ls ../../seen | wc -l) -ge 2 ] && break; sleep 0.2; done
+echo $SLURM_JOB_ID $SLURMD_NODENAME
+"""
+
+
 def test_allocations_go_from_none_to_two_and_back(drive: Drive, slurm: SlurmCluster, valkey: str, scale: Scale) -> None:
     scale.start()
     driver = drive(
-        """
+        f"""
         exp = Experiment("scaled", launcher="slurm")
-        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURM_JOB_ID $SLURMD_NODENAME; sleep 3"])
+        rs = exp.create_run_settings("/bin/sh", ["-c", {PATIENT!r}])
         ens = exp.create_ensemble("many", run_settings=rs, replicas=24)
         exp.start(ens, quiet=True)
         tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens])
         """,
         TASKENSEMBLE_BROKER_URL=valkey,
     )
-    told = driver.result(timeout=120)
+    told = driver.result(timeout=240)
     assert told["states"] == ["Completed"] * 24, scale.log()
     assert len({out[0] for out in told["out"]}) == 2
     assert {out[1] for out in told["out"]} == {"n1", "n2"}
-    wait_until(lambda: not slurm.jobs(), 60, f"idle allocations end\n{scale.log()}")
+    wait_until(lambda: not slurm.jobs(), 120, f"idle allocations end\n{scale.log()}")
 
 
 def test_a_scaler_that_is_started_again_goes_on_with_the_allocations_it_finds(
@@ -101,14 +109,14 @@ def test_a_scaler_that_is_started_again_goes_on_with_the_allocations_it_finds(
         """,
         TASKENSEMBLE_BROKER_URL=valkey,
     )
-    wait_until(lambda: len(slurm.jobs()) == 2, 60, "the scaler asks for an allocation")
+    wait_until(lambda: len(slurm.jobs()) == 2, 120, "the scaler asks for an allocation")
     assert scale.process is not None
     os.kill(scale.process.pid, signal.SIGKILL)
     scale.process.wait()
     before = set(slurm.jobs())
     scale.start()
     slurm.run("scancel", holder)
-    assert driver.result(timeout=120)["states"] == ["Completed"] * 2
+    assert driver.result(timeout=240)["states"] == ["Completed"] * 2
     assert set(slurm.jobs()) <= before
-    wait_until(lambda: not slurm.jobs(), 60, f"idle allocations end\n{scale.log()}")
-    wait_until(lambda: "has ended" in scale.log(), 20, "the new scaler knows of the old one's allocation")
+    wait_until(lambda: not slurm.jobs(), 120, f"idle allocations end\n{scale.log()}")
+    wait_until(lambda: "has ended" in scale.log(), 60, "the new scaler knows of the old one's allocation")
