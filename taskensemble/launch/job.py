@@ -22,6 +22,7 @@ from types import FrameType
 import redis
 
 from taskensemble.engine.allocation import from_environment
+from taskensemble.engine.messages import SERVICE_QUEUE
 from taskensemble.engine.store import Store
 from taskensemble.errors import ControlPlaneError, RunNotFoundError, TaskensembleError
 from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, read_job
@@ -113,8 +114,10 @@ class _Idle:
         self._publisher = _publisher(file)
 
     def __call__(self, store: Store) -> bool:
-        busy = any(worker.running for worker in store.workers() if worker.name == self._worker)
-        if busy or any(self._publisher(queue.name) for queue in store.queues() if not queue.batch_queue):
+        ours = [worker for worker in store.workers() if worker.name == self._worker]
+        queues = [SERVICE_QUEUE, *(queue.name for queue in store.queues() if not queue.batch_queue)]
+        # A worker that has not registered yet had no chance to take anything.
+        if not ours or ours[0].running or any(map(self._publisher, queues)):
             self._since = time.monotonic()
         return 0 < self._limit < time.monotonic() - self._since
 
