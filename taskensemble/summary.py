@@ -64,7 +64,11 @@ def run_summary(handle: RunHandle) -> str:
         )
         if count
     )
-    lines = ["=== Run Summary ===", f"{handle.run_id}: {status.state}{took}", f"{status.size} members: {counts}"]
+    lines = [
+        "=== Run Summary ===",
+        f"{handle.run_id}: {status.state}{took}",
+        f"{status.size} member{'' if status.size == 1 else 's'}: {counts}",
+    ]
     if status.reason:
         lines.append(f"Reason: {status.reason}")
     assets = assets_of(handle.record)

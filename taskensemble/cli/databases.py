@@ -180,9 +180,13 @@ def _record(database: Path) -> DatabaseAddressRecord:
         known = [file for file in candidates if file.is_file()]
         if len(known) == 1:
             return read_record(known[0])
-        found = ", ".join(str(file) for file in known) or "none"
+        if not known:
+            raise DatabaseError(
+                f"No database runs in {database.resolve()}: name its folder, the experiment's, or its address (host:port)."
+            )
+        folders = ", ".join(str(file.parent) for file in known)
         raise DatabaseError(
-            f"{database.resolve()} holds not one database's record but {found}: name its folder or its address."
+            f"{database.resolve()} has several databases: name one's folder ({folders}) or its address."
         )
     if database.is_file():
         return read_record(database)

@@ -297,7 +297,12 @@ def _control_plane(path: Path) -> Finding:
     except TaskensembleError as error:
         return Finding("Control plane", "missing", "", str(error))
     advice = "" if workers else "no worker is registered: taskensemble worker"
-    return Finding("Control plane", "ok" if workers else "warning", f"{address}, {tls}, {workers} workers", advice)
+    return Finding(
+        "Control plane",
+        "ok" if workers else "warning",
+        f"{address}, {tls}, {workers} worker{'' if workers == 1 else 's'}",
+        advice,
+    )
 
 
 def _version(name: str) -> str:

@@ -138,7 +138,8 @@ def resume(
             return
         control.start_worker(slots)
         if not as_json:
-            typer.echo(f"{handle.run_id}: {handle.record.size} members of {handle.record.parent}")
+            size = handle.record.size
+            typer.echo(f"{handle.run_id}: {size} member{'' if size == 1 else 's'} of {handle.record.parent}")
         end = handle.wait(progress=progress(quiet or as_json))
         if as_json:
             print_json({**end.model_dump(mode="json"), "parent": handle.record.parent})

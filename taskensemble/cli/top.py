@@ -66,9 +66,12 @@ def top(
                 while True:
                     live.update(picture(now, before, console.height), refresh=True)
                     if (count and shown >= count) or "q" in pressed(interval):
-                        return
+                        break
                     shown += 1
                     before, now = now, sample(control.store, publisher)
+            if not console.is_terminal:
+                # The last picture has no end of line of its own there.
+                console.line()
         finally:
             publisher.close()
 

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import redis
 
@@ -233,6 +234,13 @@ class BatchJobs:
             AllocationError: the scheduler refuses one; the others and the run are cancelled again.
         """
         begun: list[BatchJob] = []
+        host = urlsplit(self.broker_url).hostname or ""
+        if host == "localhost" or host.startswith("127."):
+            logger.warning(
+                "The control plane listens on %s alone: jobs on other nodes cannot reach it; give Experiment(interface=…) one "
+                "that they can, or a broker.",
+                host,
+            )
         try:
             for queue, batch in batches.items():
                 entity = next(entity for entity in run.entities if queue == batch_queue(run.run_id, entity.index))

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from taskensemble import Experiment
+from taskensemble.cli.databases import RECORD, _record
+from taskensemble.errors import DatabaseError
 from taskensemble.launch import embedded
 
 COMMAND = [sys.executable, "-m", "taskensemble.cli.main"]
@@ -90,7 +92,7 @@ def test_a_run_goes_on_after_its_driver_and_is_watched_from_the_command_line(kep
     ]
     assert "plate_2" in run("results", run_id)
     resumed = run("resume", run_id, code=1)
-    assert "1 members of " + run_id in resumed
+    assert "1 member of " + run_id in resumed
     assert len(json.loads(run("status", "--json"))) == 2
 
 
@@ -192,6 +194,17 @@ def test_a_database_is_started_shown_and_stopped(folder: Path) -> None:
     assert "double" in run("db", "top", address, "--count", "1", "--interval", "0.1")
     run("db", "stop", "db")
     run("db", "status", address, code=1)
+    run("db", "status", "db", code=1)
+
+
+def test_a_folder_that_means_no_database_or_several_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"No database runs in .*name its folder"):
+        _record(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECORD).write_text("{}")
+    with pytest.raises(DatabaseError, match=r"several databases: .*/one, .*/two"):
+        _record(tmp_path)
 
 
 def test_doctor_finds_what_is_there_and_config_hides_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +325,7 @@ def test_top_fills_the_terminal_and_ends_with_q(kept: Path) -> None:
     handle = exp.start(ensemble, block=False)
     eventually(lambda: handle.status().running == 2)
     seen = json.loads(run("top", "--json"))
+    assert run("top", "--count", "1").endswith("\n")
     assert [(each["running"], each["queued"]) for each in seen["runs"]] == [(2, 2)]
     assert [worker["slots"] for worker in seen["workers"]] == [2]
     pid, terminal = pty.fork()

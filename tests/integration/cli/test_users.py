@@ -53,8 +53,8 @@ def test_the_commands_use_the_users_and_passwords_are_printed_once(urls: dict[st
     assert run("logs", run_id, "plate_0") == "fine\n"
     assert len(json.loads(run("results", run_id, "--json"))) == 3
     assert Path(run("report", run_id).strip()).exists()
-    assert "1 members of" in run("resume", run_id, code=1)
-    assert "1 workers" in run("doctor")
+    assert "1 member of" in run("resume", run_id, code=1)
+    assert "1 worker" in run("doctor")
     again = json.loads(run("up", "--acl", "--json"))
     assert "users" not in again
     home = embedded.ControlPaths(tmp_path).home

@@ -14,8 +14,9 @@ from psij.exceptions import SubmitException
 from psij.executors.batch.batch_scheduler_executor import InvalidJobStateError
 
 from taskensemble.engine.allocation import BatchRecord
+from taskensemble.engine.records import RunRecord
 from taskensemble.errors import AllocationError
-from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, job_script, read_job
+from taskensemble.launch.batch import BatchJob, BatchJobs, JobFile, JobPaths, job_script, read_job
 from taskensemble.launch.schedulers import _executor, parse_qstat_xml, query
 
 SQUEUE = """JOBARRAYID          ST                  REASON
@@ -183,3 +184,13 @@ def test_a_refused_submission_says_what_the_scheduler_said_and_leaves_a_private_
     assert stat.S_IMODE(job.paths.file.stat().st_mode) == 0o600
     assert read_job(job.paths.file).submissions == 1
     assert job.ended
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", True), ("localhost", True), ("10.0.0.7", False)])
+def test_jobs_that_may_not_reach_the_control_plane_are_warned_of(
+    host: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunRecord(run_id="r-1", experiment="e", path=str(tmp_path), created=0.0, entities=(), templates=())
+    BatchJobs(tmp_path, f"redis://:pw@{host}:1/0", f"redis://:pw@{host}:1/0").submit(run, {})
+    assert ("jobs on other nodes cannot reach it" in caplog.text) is warned
+    assert "pw" not in caplog.text
