@@ -7,8 +7,10 @@ PYTEST := $(BIN)/python -m pytest
 STAMP_INPUTS := pyproject.toml constraints.txt packaging/build_backend.py
 C_SOURCES := $(wildcard taskensemble/ai/module/*.c taskensemble/ai/module/*.h taskensemble/guard/*.c taskensemble/guard/*.h workers/inference/*.c workers/inference/*.h)
 LOCK := flock .make.lock
+TORCH_ONLY := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 \
+  cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
 
-.PHONY: demo test test-system test-long lint format bench bench-check docs wheel clean programs
+.PHONY: demo test test-system test-long lint lock locked format bench bench-check docs wheel clean programs
 
 demo: $(VENV)/.installed programs
 	$(BIN)/taskensemble demo
@@ -54,6 +56,19 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "taskensemble needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@$(LOCK) sh -c 'test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)'
+
+# What CI installs before the rest, each file known by its hash. torch comes afterwards, by version: docs/security.md says why.
+locked: $(VENV)/bin/python
+	$(LOCK) $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-ci.lock
+
+# uv takes no notice of upper bounds of Requires-Python, so what they rule out is said here.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	echo 'backports.strenum==1.2.8' > .venv-lock/further.txt
+	.venv-lock/bin/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  $$(printf -- '--no-emit-package %s ' $(TORCH_ONLY)) -c constraints.txt -c .venv-lock/further.txt \
+	  --extra dev pyproject.toml -o requirements-ci.lock
 
 $(VENV)/.installed: $(VENV)/bin/python $(STAMP_INPUTS)
 	$(LOCK) $(PIP_INSTALL) -e '.[torch,plots]'

@@ -80,10 +80,11 @@ class AprunSettings(RunSettings):
         return gnu_options({name: value for name, value in self.run_args.items() if name != "wdir"})
 
     def format_env_vars(self) -> list[str]:
-        """The variables as `-e name=value`."""
+        """The variables as `-e name=value`; `aprun` exports its whole environment, so one without a value needs nothing."""
         formatted: list[str] = []
         for name, value in self.env_vars.items():
-            formatted += ["-e", f"{name}={value}"]
+            if value is not None:
+                formatted += ["-e", f"{name}={value}"]
         return formatted
 
     def _launch_line(self) -> list[str]:

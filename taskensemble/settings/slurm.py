@@ -157,9 +157,12 @@ class SrunSettings(RunSettings):
                 )
 
     def format_env_vars(self) -> list[str]:
-        """The variables as `name=value`, without those that hold a comma: `--export` cannot carry them."""
+        """The variables as `name=value`, without those that hold a comma: `--export` cannot carry them.
+
+        One without a value is a name alone, which exports the one of the worker's environment.
+        """
         self.check_env_vars()
-        return [f"{name}={value}" for name, value in self.env_vars.items() if "," not in str(value)]
+        return self._plain()
 
     def format_comma_sep_env_vars(self) -> tuple[str, list[str]]:
         """The variables for `--export`, and those that must be in the environment of `srun` itself.
@@ -175,8 +178,16 @@ class SrunSettings(RunSettings):
         return self._export(), compound
 
     def _export(self) -> str:
-        plain = [f"{name}={value}" for name, value in self.env_vars.items() if "," not in str(value)]
-        return ",".join([*plain, *(name for name, value in self.env_vars.items() if "," in str(value))])
+        return ",".join(
+            [*self.format_env_vars(), *(name for name, value in self.env_vars.items() if "," in str(value))]
+        )
+
+    def _plain(self) -> list[str]:
+        return [
+            name if value is None else f"{name}={value}"
+            for name, value in self.env_vars.items()
+            if "," not in str(value)
+        ]
 
     def _launch_line(self) -> list[str]:
         allocation = [] if self.alloc is None else ["--jobid", str(self.alloc)]

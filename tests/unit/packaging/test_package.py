@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -80,3 +81,19 @@ def test_imports_go_one_way() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_lock_of_ci_has_the_constraints_versions_with_hashes_and_no_torch() -> None:
+    entries = (ROOT / "requirements-ci.lock").read_text().replace("\\\n", "").splitlines()
+    locked = set()
+    for entry in entries:
+        pin = entry.split()[0]
+        assert "--hash=sha256:" in entry, f"{pin} has no hash; run make lock"
+        locked.add(re.sub(r"[._]", "-", pin.lower().partition("==")[0]) + "==" + pin.partition("==")[2])
+    names = {pin.partition("==")[0] for pin in locked}
+    assert "torch" not in names
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, _, version = line.partition("==")
+        name = re.sub(r"[._]", "-", name.lower())
+        if version and name != "torch":
+            assert f"{name}=={version}" in locked, f"{line} is not in requirements-ci.lock; run make lock"
