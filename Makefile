@@ -16,7 +16,7 @@ demo: $(VENV)/.installed programs
 	$(BIN)/taskensemble demo
 
 test: $(VENV)/.installed-dev programs
-	$(PYTEST) -n 2 --dist loadfile $(TESTFLAGS)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder $(TESTFLAGS)
 
 test-system: $(VENV)/.installed-dev programs
 	bash tests/system/install.sh

@@ -249,8 +249,6 @@ class Database(Entity):
         self.threads_per_queue = threads_per_queue
         self.inter_op_threads = inter_op_threads
         self.intra_op_threads = intra_op_threads
-        if not isinstance(restricted, bool):
-            raise InputTypeError(f"restricted={restricted!r} must be True or False")
         self.restricted = restricted
         self.alloc = alloc
         self.single_cmd = bool(single_cmd) and self.launcher != "local"

@@ -270,5 +270,5 @@ def test_members_of_a_restricted_database_compute_and_cannot_administer(
 
 
 def test_a_restriction_that_is_no_yes_or_no_is_refused(exp: Experiment) -> None:
-    with pytest.raises(TypeError, match="restricted='yes' must be True or False"):
+    with pytest.raises(TypeError, match="restricted='yes' is of type str; give True or False"):
         exp.create_database(restricted="yes")
