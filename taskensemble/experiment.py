@@ -65,6 +65,7 @@ class Experiment:
         export_env: names of the driver's environment variables that every member gets
         wait_for_worker: seconds that members wait while no registered worker could ever run them; then they have failed. 0: for
             ever. Members of a batch job wait for it as long as its scheduler lets them
+        keep_records: seconds that the control plane keeps the records of a run that ended; afterwards nothing shows or resumes it
         shared_filesystem: whether the workers' hosts have the driver's files under the same paths. False: inputs travel with
             each start, and members' files come back when they end
         transfer_limit: bytes, or text such as "512M": most that the inputs of a start, and that one member's files may have
@@ -89,6 +90,7 @@ class Experiment:
         interface: str = "127.0.0.1",
         export_env: Iterable[str] = (),
         wait_for_worker: float = 3600.0,
+        keep_records: float = 7 * 86400.0,
         shared_filesystem: bool = True,
         transfer_limit: int | str = "64M",
         transfer_store: str | None = None,
@@ -102,7 +104,8 @@ class Experiment:
         self._broker, self._store_url = broker, store
         self._slots = _slots(slots)
         self._interface = interface
-        self._wait_for_worker = _seconds(wait_for_worker)
+        self._wait_for_worker = _seconds("wait_for_worker", wait_for_worker, 0.0, "0 waits for ever")
+        self._keep_records = _seconds("keep_records", keep_records, 1.0, "a run can be resumed so long after its end")
         self._export_env = tuple([export_env] if isinstance(export_env, str) else export_env)
         self._transfer = None if shared_filesystem else (_limit(transfer_limit), transfer_store or "")
         if shared_filesystem and transfer_store:
@@ -480,6 +483,7 @@ class Experiment:
             versions=versions(),
             parent=parent,
             wait_for_worker=self._wait_for_worker,
+            keep=self._keep_records,
         )
 
     def _launch(self, planned: Plan, databases: Sequence[Database]) -> RunHandle:
@@ -993,14 +997,12 @@ def _launcher(launcher: str) -> str:
     return chosen
 
 
-def _seconds(wait: float) -> float:
-    if isinstance(wait, bool) or not isinstance(wait, int | float):
-        raise InputTypeError(
-            f"wait_for_worker={wait!r} is a {type(wait).__name__}; give seconds, or 0 to wait for ever."
-        )
-    if not 0 <= wait < float("inf"):
-        raise InputError(f"wait_for_worker={wait}; give seconds, 0 or more; 0 waits for ever.")
-    return float(wait)
+def _seconds(name: str, seconds: float, least: float, meaning: str) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InputTypeError(f"{name}={seconds!r} is a {type(seconds).__name__}; give seconds; {meaning}.")
+    if not least <= seconds < float("inf"):
+        raise InputError(f"{name}={seconds}; give seconds, {least:g} or more; {meaning}.")
+    return float(seconds)
 
 
 def _slots(slots: int | None) -> int | None:

@@ -46,6 +46,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('interface', "Experiment(name='n', interface=-1)", 'InputTypeError', 'interface=-1'),
         ('export_env', "Experiment(name='n', export_env=-1)", 'InputTypeError', 'export_env=-1'),
         ('wait_for_worker', "Experiment(name='n', wait_for_worker='wrong')", 'InputTypeError', "wait_for_worker='wrong'"),
+        ('keep_records', "Experiment(name='n', keep_records=0)", 'InputError', 'keep_records=0'),
         ('attach_database: identifier', "exp.attach_database(url='redis://h:1', identifier=-1)", 'InputTypeError', 'identifier=-1'),
         ('create_batch_settings: nodes', 'exp.create_batch_settings(nodes=[{}])', 'InputTypeError', 'nodes=[{}]'),
         ('create_batch_settings: time', 'exp.create_batch_settings(time=-1)', 'InputTypeError', 'time=-1'),

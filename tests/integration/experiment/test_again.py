@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from taskensemble import Experiment
 from taskensemble.engine.records import State
-from taskensemble.errors import InputError, InputTypeError
+from taskensemble.errors import InputError, InputTypeError, RunNotFoundError
 from taskensemble.settings import RunSettings
 
 
@@ -64,3 +65,19 @@ def test_what_the_only_worker_can_never_hold_is_refused_before_anything_starts(
 def test_run_settings_of_another_type_are_named(exp: Experiment) -> None:
     with pytest.raises(InputTypeError, match="run_settings='echo'"):
         exp.start(exp.create_model("m", "echo"))  # type: ignore[arg-type]
+
+
+def test_the_records_of_a_run_expire_so_long_after_its_end_as_was_asked(tmp_path: Path) -> None:
+    with Experiment("brief", exp_path=tmp_path, slots=1, keep_records=1.0) as experiment:
+        program = experiment.create_run_settings("/bin/true")
+        run = experiment.start(experiment.create_model("m", program), quiet=True)
+        assert experiment.reconnect(run.run_id).status().completed == 1
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                experiment.reconnect(run.run_id)
+            except RunNotFoundError:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the run's records are still there")
