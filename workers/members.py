@@ -558,7 +558,7 @@ class Members:
         if allocation.scheduler == "slurm":
             if report.returncode == -signal.SIGKILL:
                 cancel_steps(allocation.job_id, attempt.token, os.environ)
-            if not attempt.cancelled and not attempt.lost and job_is_ending(allocation.job_id, os.environ):
+            if not attempt.cancelled and job_is_ending(allocation.job_id, os.environ):
                 attempt.job_ended = f"its job {allocation.job_id} ended"
         self._asked.append((attempt, report))
         self.wake()

@@ -284,6 +284,9 @@ def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list
     if run.transfer is not None:
         # Nobody has sent back what they left: it counts for nothing.
         noted = {}
+    if any(template.batch_queue or template.command.launcher for template in run.templates):
+        # A scheduler that ends a job ends its steps first, then the worker: a failure there may be the job's, not the program's.
+        noted = {member: report for member, report in noted.items() if not report.returncode}
     answers = {held.member: ends.record(store, run, held, noted[held.member]) for held in lost if held.member in noted}
     if answers:
         logger.warning(

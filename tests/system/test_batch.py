@@ -195,7 +195,7 @@ def test_a_job_that_ends_early_without_requeue_cancels_what_is_left_and_says_why
     driver.result()
     slurm.run("scancel", *slurm.jobs())
     told = driver.result()
-    assert told["states"] == ["Cancelled"] * 6
+    assert told["states"] == ["Cancelled"] * 6, [(row["state"], row["reason"]) for row in told["rows"]]
     assert driver.end() == 0
 
 
