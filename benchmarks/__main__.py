@@ -8,6 +8,7 @@ docs/performance.md has them, and `--check` fails when a ratio to a peer has fal
     flat [N]           cost as members, workers and slots grow
     scale              many simulated workers against one broker
     ai                 inference
+    soak [MINUTES]     many short runs, which must leave nothing behind; not among the tables
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.rows import Row, markdown, text
 
-NAMES = ("members", "side_by_side", "driver", "database", "flat", "scale", "ai")
+NAMES = ("members", "side_by_side", "driver", "database", "flat", "scale", "ai", "soak")
 
 
 def sections() -> list[tuple[str, Callable[[], list[Row]]]]:
