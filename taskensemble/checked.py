@@ -1,4 +1,5 @@
-"""Public calls refuse arguments of another type than their signatures say, in words that name the argument and what to give.
+"""Public calls refuse arguments that they do not have, and arguments of another type than their signatures say, in words that
+name the argument and what to give.
 
 Only plain annotations are looked at: bool, int, float, str, paths, lists and mappings as a whole, descriptions by the names of
 their classes. Numbers may be numpy's. None, text for a number, and all that an annotation cannot say (ranges, names, what must
@@ -7,6 +8,7 @@ exist) are the callee's to judge.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
@@ -83,8 +85,10 @@ def checked(cls: Class, leave: Collection[str] = ()) -> Class:
 def _checking(function: Callable[..., Any], where: str) -> Callable[..., Any]:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     named = {one.name: kinds for one in parameters if (kinds := _kinds_of(one))}
-    if not named:
+    if not parameters:
         return function
+    known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    takes_others = any(one.kind is one.VAR_KEYWORD for one in parameters)
     ordered = [
         (one.name, named.get(one.name))
         for one in parameters
@@ -97,11 +101,21 @@ def _checking(function: Callable[..., Any], where: str) -> Callable[..., Any]:
             if kinds and value is not None and not any(kind.fits(value) for kind in kinds):
                 raise _refusal(where, name, value, kinds)
         for name, value in keywords.items():
+            if name not in known and not takes_others:
+                raise InputTypeError(f"{where}: {unknown_argument(name, known)}")
             if value is not None and (kinds := named.get(name)) and not any(kind.fits(value) for kind in kinds):
                 raise _refusal(where, name, value, kinds)
         return function(self, *args, **keywords)
 
     return call
+
+
+def unknown_argument(name: str, known: Collection[str]) -> str:
+    """What is said of an argument that does not exist: the one that was probably meant, and those that there are."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    there = f"the arguments are {', '.join(known)}" if known else "it takes no arguments by name"
+    return f"there is no argument {name!r}{hint} {there[0].upper() + there[1:] if near else there}"
 
 
 def _kinds_of(parameter: inspect.Parameter) -> list[_Kind] | None:

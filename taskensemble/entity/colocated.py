@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from taskensemble.checked import unknown_argument
 from taskensemble.errors import InputError, InputTypeError, UnsupportedError
 
 _RAI_ARGUMENTS = ("threads_per_queue", "inter_op_parallelism", "intra_op_parallelism")
@@ -70,6 +72,7 @@ class ColocatedDatabase:
         )
         if not interfaces or not all(isinstance(name, str) for name in interfaces):
             raise InputTypeError(f"ifname={ifname!r}; give the name of a network interface, or a list of names")
+        _check_settings("colocate_db_tcp", ("port", "ifname"), db_settings)
         common = _common(db_cpus, custom_pinning, debug, db_identifier, db_settings)
         return cls("tcp", port=port, interfaces=interfaces, **common)
 
@@ -105,6 +108,7 @@ class ColocatedDatabase:
             or int(digits, 8) > 0o777
         ):
             raise InputError(f"socket_permissions={socket_permissions!r}; write the octal digits, such as 755")
+        _check_settings("colocate_db_uds", ("unix_socket", "socket_permissions"), db_settings)
         common = _common(db_cpus, custom_pinning, debug, db_identifier, db_settings)
         return cls("unix", unix_socket=unix_socket, socket_permissions=int(digits, 8), **common)
 
@@ -129,6 +133,14 @@ class ColocatedDatabase:
             "rai_args": {name: self.settings.get(name) for name in _RAI_ARGUMENTS},
             "extra_db_args": {name: value for name, value in self.settings.items() if name not in _RAI_ARGUMENTS},
         }
+
+
+def _check_settings(call: str, own: tuple[str, ...], settings: Mapping[str, Any]) -> None:
+    """Refuse a misspelt argument, which would pass for a configuration of the server."""
+    known = (*own, "db_cpus", "custom_pinning", "debug", "db_identifier", *_RAI_ARGUMENTS, *_RAI_NAMES)
+    for name in settings:
+        if name not in known and difflib.get_close_matches(name, known, 1, 0.85):
+            raise InputTypeError(f"{call}: {unknown_argument(name, known)}, and configurations of the server")
 
 
 def _common(cpus: int, pinning: object, debug: bool, identifier: str, settings: Mapping[str, Any]) -> dict[str, Any]:

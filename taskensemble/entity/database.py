@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taskensemble.checked import checked
+from taskensemble.checked import checked, unknown_argument
 from taskensemble.entity.entity import Entity
 from taskensemble.errors import DatabaseError, InputError, InputTypeError, UnsupportedError
 
@@ -260,7 +261,10 @@ class Database(Entity):
         if batch and not alloc:
             self.batch_settings = self._make_batch_settings(account, time, batch_keywords)
         elif batch_keywords:
-            raise InputTypeError(f"unknown keyword {next(iter(batch_keywords))!r}; batch settings need batch=True")
+            known = [name for name in inspect.signature(type(self)).parameters if name != "batch_keywords"]
+            raise InputTypeError(
+                f"{unknown_argument(next(iter(batch_keywords)), known)}; those of batch settings need batch=True"
+            )
         if hosts:
             self.set_hosts(hosts)
         elif self.launcher != "local" and run_command in ("mpirun", "mpiexec", "orterun"):

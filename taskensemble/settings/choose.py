@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from taskensemble.errors import InputError, LauncherError, UnsupportedError
+from taskensemble.checked import unknown_argument
+from taskensemble.errors import InputError, InputTypeError, LauncherError, UnsupportedError
 from taskensemble.settings.alps import AprunSettings
 from taskensemble.settings.arguments import OptionValue
 from taskensemble.settings.batch import BatchSettings
@@ -20,6 +24,8 @@ from taskensemble.settings.pbs import QsubBatchSettings
 from taskensemble.settings.run import RunSettings
 from taskensemble.settings.sge import SgeQsubBatchSettings
 from taskensemble.settings.slurm import SbatchSettings, SrunSettings
+
+logger = logging.getLogger(__name__)
 
 LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
@@ -96,6 +102,7 @@ def create_run_settings(
         exe, exe_args, run_args, env_vars, container: see `RunSettings`.
 
     Raises:
+        InputTypeError: a misspelt argument. Those of another launcher's settings are ignored.
         LauncherError: "auto" found no run command.
     """
     launcher = detect_launcher() if launcher == "auto" else launcher.lower()
@@ -104,7 +111,9 @@ def create_run_settings(
         command = _detect_run_command(launcher)
     if command in _RUN:
         chosen = PalsMpiexecSettings if (launcher, command) == ("pals", "mpiexec") else _RUN[command]
+        _check_further("create_run_settings", chosen, further)
         return chosen(exe, exe_args, run_args=run_args, env_vars=env_vars, container=container, **further)
+    _check_further("create_run_settings", RunSettings, further)
     # A path keeps its upper-case letters.
     given = "" if command == "" else str(run_command)
     return RunSettings(exe, exe_args, given, run_args, env_vars, container=container)
@@ -119,9 +128,10 @@ def create_batch_settings(
     batch_args: Mapping[str, str | None] | None = None,
     **further: Any,
 ) -> BatchSettings:
-    """Batch settings of the launcher's class; keywords that it does not know are ignored.
+    """Batch settings of the launcher's class; those of another launcher's are ignored.
 
     Raises:
+        InputTypeError: a misspelt argument.
         LauncherError: the launcher has no batch jobs, or is unknown.
     """
     launcher = detect_launcher() if launcher == "auto" else launcher.lower()
@@ -130,7 +140,24 @@ def create_batch_settings(
     if launcher not in _BATCH:
         raise LauncherError(f"launcher={launcher!r} is unsupported for batch settings; use one of {', '.join(_BATCH)}")
     chosen = _BATCH[launcher]
+    _check_further("create_batch_settings", chosen, further)
     return chosen(nodes=nodes, time=time, queue=queue, account=account, batch_args=batch_args, **further)
+
+
+def _arguments(settings: type) -> list[str]:
+    parameters = list(inspect.signature(settings).parameters.values())
+    return [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+
+
+def _check_further(factory: str, chosen: type, further: Mapping[str, Any]) -> None:
+    """Refuse a misspelt argument; say what else is ignored. Portable drivers give arguments that only some settings take."""
+    known = _arguments(chosen)
+    for name in further:
+        if name in known or any(name in _arguments(other) for other in _KNOWN):
+            continue
+        if difflib.get_close_matches(name, known, 1):
+            raise InputTypeError(f"{factory}: {unknown_argument(name, known)}")
+        logger.warning("%s: %s has no argument %r; it is ignored.", factory, chosen.__name__, name)
 
 
 def check_supported(launcher: str, settings: RunSettings | BatchSettings, owner: str) -> None:
