@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 import time
 from contextlib import suppress
@@ -25,6 +26,7 @@ from workers.slots import Slot
 
 FOLDER = "TASKENSEMBLE_ENDS"
 """Variable: folder of the files; one that all nodes share lets a reaper elsewhere read what a node has left."""
+_TOLD = frozenset(code for number in (signal.SIGTERM, signal.SIGKILL) for code in (-number, 128 + number))
 _KEPT = 7 * 86400.0
 """Seconds after which a file that nobody asked for is deleted."""
 
@@ -73,12 +75,24 @@ def drop_old() -> None:
                 old.unlink()
 
 
-def ended_by_itself(report: Ended) -> bool:
-    """Whether a program's end counts although its worker or guard was killed then: nobody had told it to end.
+def may_be_told(report: Ended) -> bool:
+    """Whether a program may have ended because all processes of its job or service were told to end, not of itself.
 
-    SIGKILL tells nothing of the program: it may have been meant for the worker's whole tree.
+    A shell says so of its child with 128 + the signal's number.
     """
-    return report.why in (Why.ITSELF, Why.WALLTIME, Why.MEMORY) and report.returncode != -9
+    return report.why is Why.ITSELF and report.returncode in _TOLD
+
+
+def counts(report: Ended, *, scheduled: bool) -> bool:
+    """Whether a noted end counts although its worker or guard was killed then, and could not look at what else happened.
+
+    Arguments:
+        scheduled: a scheduler may have ended the program with its job. It ends its steps first, then the worker: a failure
+            there may be the job's.
+    """
+    if report.why not in (Why.ITSELF, Why.WALLTIME, Why.MEMORY):
+        return False
+    return not report.returncode if scheduled else not may_be_told(report)
 
 
 class Notes:
@@ -88,14 +102,13 @@ class Notes:
         self._files: dict[str, dict[int, Ended]] = {}
 
     def find(self, token: str) -> Ended | None:
-        """How the program of an attempt has ended; None: not that anybody knew."""
+        """How the program of an attempt has ended, as far as anybody knew."""
         prefix, _, number = token.rpartition(":")
         prefix += ":"
         if prefix not in self._files:
             path = file_of(prefix)
             self._files[prefix] = {} if path is None else read_ends(path)
-        report = self._files[prefix].get(int(number)) if number.isdigit() else None
-        return report if report is not None and ended_by_itself(report) else None
+        return self._files[prefix].get(int(number)) if number.isdigit() else None
 
 
 def record(store: Store, run: RunRecord, held: Held, report: Ended) -> str:

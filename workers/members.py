@@ -66,8 +66,8 @@ _NEXT_GANG = 3.0
 """Seconds until a worker looks again at members that run together while others take slots first."""
 _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
-
-
+_TOLD_WITHIN = 1.0
+"""Seconds within which a worker is told to end when all processes of its job or service are."""
 _TAIL = 4000
 """Bytes of a failed member's log that Celery's event carries."""
 
@@ -129,6 +129,8 @@ class Members:
         self.draining = False
         self.wake: Callable[[], None] = lambda: None
         """Set by the pool: lets the event loop run once more, from another thread."""
+        self.wake_later: Callable[[float], None] = lambda _seconds: None
+        """Set by the pool: lets it run once more after so many seconds."""
         self.on_queues: Callable[[], None] = lambda: None
         """Set by the consumer: the queues to read have changed."""
         self.on_room: Callable[[], None] = lambda: None
@@ -145,6 +147,7 @@ class Members:
         self._assets_seen: dict[tuple[str, str], float] = {}
         self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
         self._asked: deque[tuple[Attempt, Ended]] = deque()
+        self._doubted: deque[tuple[float, Attempt, Ended]] = deque()
         self._files = TransferredFiles(self.store, worker.name, lease)
         self._returned: deque[tuple[Attempt, Outcome]] = deque()
         self._waiting: dict[str, deque[Any]] = {}
@@ -195,7 +198,10 @@ class Members:
         while self._prepared:
             self._on_prepared(*self._prepared.popleft())
         while self._asked:
-            self._on_ended(*self._asked.popleft())
+            attempt, report = self._asked.popleft()
+            (self._judge if ends.may_be_told(report) else self._on_ended)(attempt, report)
+        if self._doubted:
+            self._look_at_doubted(now)
         while self._returned:
             self._finish(*self._returned.popleft())
         if now >= self._next_beat:
@@ -548,20 +554,42 @@ class Members:
     # Ending
 
     def _on_end(self, attempt: Attempt, report: Ended | NotStarted) -> None:
-        if self.allocation is not None and isinstance(report, Ended) and report.returncode:
-            self._preparing.submit(self._ask_scheduler, self.allocation, attempt, report)
-        else:
+        attempt.over = True
+        if not isinstance(report, Ended) or not self._is_doubtful(report):
             self._on_ended(attempt, report)
+        elif self.allocation is not None and self.allocation.scheduler == "slurm":
+            self._preparing.submit(self._ask_slurm, self.allocation, attempt, report)
+        else:
+            self._doubted.append((time.monotonic() + _TOLD_WITHIN, attempt, report))
+            self.wake_later(_TOLD_WITHIN)
 
-    def _ask_scheduler(self, allocation: AllocationRecord, attempt: Attempt, report: Ended) -> None:
+    def _is_doubtful(self, report: Ended) -> bool:
+        """Whether this may be the end of its job, or of this worker's service, rather than the program's own."""
+        return bool(report.returncode) if self.allocation is not None else ends.may_be_told(report)
+
+    def _ask_slurm(self, allocation: AllocationRecord, attempt: Attempt, report: Ended) -> None:
         """What an end in an allocation hides: the job itself is ending, or the program goes on where its launcher was killed."""
-        if allocation.scheduler == "slurm":
-            if report.returncode == -signal.SIGKILL:
-                cancel_steps(allocation.job_id, attempt.token, os.environ)
-            if not attempt.cancelled and job_is_ending(allocation.job_id, os.environ):
-                attempt.job_ended = f"its job {allocation.job_id} ended"
+        if report.returncode == -signal.SIGKILL:
+            cancel_steps(allocation.job_id, attempt.token, os.environ)
+        if not attempt.cancelled and job_is_ending(allocation.job_id, os.environ):
+            attempt.job_ended = f"its job {allocation.job_id} ended"
         self._asked.append((attempt, report))
         self.wake()
+
+    @property
+    def _told_to_end(self) -> bool:
+        return self.draining or any(word not in (None, False) for word in (state.should_stop, state.should_terminate))
+
+    def _look_at_doubted(self, now: float) -> None:
+        """Ends that may not be the programs' own: they are not, if this worker is told to end at the same time."""
+        while self._doubted and (self._told_to_end or self._doubted[0][0] <= now):
+            _, attempt, report = self._doubted.popleft()
+            self._judge(attempt, report)
+
+    def _judge(self, attempt: Attempt, report: Ended) -> None:
+        if self._told_to_end and not attempt.cancelled:
+            attempt.job_ended = attempt.job_ended or "its worker was told to end, and it with it"
+        self._on_ended(attempt, report)
 
     def _on_ended(self, attempt: Attempt, report: Ended | NotStarted) -> None:
         assert attempt.run is not None
@@ -819,14 +847,14 @@ class Members:
         if self._guard is not None:
             self._guard.abandon()
             self._guard = None
-        spawned = [attempt for attempt in self._attempts.values() if attempt.spawned]
+        spawned = [attempt for attempt in self._attempts.values() if attempt.spawned and not attempt.over]
         noted = read_ends(self._ends) if self._ends is not None else {}
         known = {attempt.id: noted.get(attempt.id) or process.reap(attempt) for attempt in spawned}
         process.end_trees({attempt.token for attempt in spawned})
         for attempt in spawned:
             report = known[attempt.id]
-            if report is not None and ends.ended_by_itself(report):
-                self._on_ended(attempt, report)
+            if report is not None and ends.counts(report, scheduled=self.allocation is not None):
+                self._on_end(attempt, report)
             else:
                 self._finish(attempt, Outcome("l", None, attempt.lost or "its guard died"))
             process.reap(attempt)

@@ -44,6 +44,7 @@ class MemberPool(BasePool):  # type: ignore[misc]
         self._hub = loop
         self._watched.clear()
         self.members.wake = self._wake
+        self.members.wake_later = lambda seconds: loop.call_later(seconds, lambda: None)
         self._watch()
         loop.on_tick.add(self._on_tick)
 

@@ -53,6 +53,8 @@ class Attempt:
     """They are all there."""
     accepted: bool = False
     spawned: bool = False
+    over: bool = False
+    """Its guard has said how it ended, or that it could not start."""
     cancelled: str = ""
     """Why it is to end, once it is to end."""
     lost: str = ""

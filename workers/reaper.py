@@ -26,6 +26,7 @@ from taskensemble.engine import messages
 from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
 from taskensemble.engine.store import REAPER_LOCK, Held, Store, lacks_of
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
+from taskensemble.guard import Ended
 from workers import ends, process
 from workers.completion import retire
 
@@ -279,14 +280,8 @@ def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list
     if not lost:
         return
     entity_of = {h.member: e.index for e in run.entities for h in lost if e.first <= h.member < e.first + e.size}
-    notes = ends.Notes()
-    noted = {held.member: report for held in lost if (report := notes.find(held.token)) is not None}
-    if run.transfer is not None:
-        # Nobody has sent back what they left: it counts for nothing.
-        noted = {}
-    if any(template.batch_queue or template.command.launcher for template in run.templates):
-        # A scheduler that ends a job ends its steps first, then the worker: a failure there may be the job's, not the program's.
-        noted = {member: report for member, report in noted.items() if not report.returncode}
+    # Without a shared file system nobody has sent back what they left: it counts for nothing.
+    noted = {} if run.transfer is not None else _noted(store, run, lost)
     answers = {held.member: ends.record(store, run, held, noted[held.member]) for held in lost if held.member in noted}
     if answers:
         logger.warning(
@@ -304,6 +299,21 @@ def lose(store: Store, publisher: messages.Publisher, run: RunRecord, lost: list
     publish_again(store, publisher, run, again)
     ended = {entity_of[index] for index, answer in answers.items() if answer == "zero"}
     publisher.publish(messages.completion_message(run, entity) for entity in ended)
+
+
+def _noted(store: Store, run: RunRecord, lost: list[Held]) -> dict[int, Ended]:
+    """Ends of lost attempts that count, by member."""
+    notes = ends.Notes()
+    noted = {}
+    for held in lost:
+        report = notes.find(held.token)
+        if report is None:
+            continue
+        ((_, number, _),) = store.member_heads(run.run_id, held.member, held.member + 1)
+        template = run.templates[number]
+        if ends.counts(report, scheduled=bool(template.batch_queue or template.command.launcher)):
+            noted[held.member] = report
+    return noted
 
 
 def lose_worker(store: Store, publisher: messages.Publisher, token_prefix: str, reason: str) -> None:

@@ -876,7 +876,7 @@ static int watch_signals(void) {
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Reads pending signals; true when one of them asks the guard to end. SIGINT and SIGHUP come from a terminal and are not for us. */
+/* Reads pending signals; true when one of them asks to end. SIGINT and SIGHUP come from a terminal and are not for us. */
 static bool read_signals(int fd) {
     struct signalfd_siginfo info;
     bool asked = false;
@@ -907,7 +907,9 @@ static int serve(int fd, const char *ends, char **epitaph) {
         if (count > 2)
             for (size_t i = 0; i < member_count; i++)
                 for (int j = 0; j < 2; j++) drain_stream(&members[i], &members[i].streams[j]);
-        if (polled[0].revents != 0 && read_signals(signals)) closing = true;
+        /* Whoever tells all processes of a job or a service to end (Slurm, systemd) tells the worker too, and it may give its
+         * members time: only the worker's word, or its end, ends its guard. */
+        if (polled[0].revents != 0) read_signals(signals);
         reap();
         if (control >= 0 && (polled[1].revents & (POLLIN | POLLHUP | POLLERR)) && !read_frames()) {
             close(control);

@@ -165,11 +165,11 @@ def test_a_walltime_gives_members_back_and_requeue_asks_for_another(drive: Drive
         rs = exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}])
         model = exp.create_model("m", rs, batch_settings=bs)
         exp.start(model, quiet=True)
-        tell(states=exp.get_status(model), trace=Path(model.path, "trace").read_text().split())
+        tell(states=exp.get_status(model), rows=exp.results(), trace=Path(model.path, "trace").read_text().split())
         """
     )
     told = driver.result(timeout=240)
-    assert told["states"] == ["Completed"]
+    assert told["states"] == ["Completed"], f"{told['rows']}{driver.logs()}"
     assert told["trace"][1] == "1"
     assert told["trace"][5] == "2"
     assert slurm.job(told["trace"][3])["JobState"] == "TIMEOUT"

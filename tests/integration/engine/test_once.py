@@ -97,3 +97,36 @@ def test_a_frozen_workers_ended_member_is_recorded_by_the_node_and_its_late_resu
     worker.send_signal(signal.SIGCONT)
     assert plane.store.attempts(run.run_id)[0].attempt == 1
     assert len(pids.read_text().split()) == 1
+
+
+TOLD = 'echo $$ >> "$0"; if [ "$TASKENSEMBLE_ATTEMPT" = 1 ]; then exec sleep 600; fi'
+
+
+@pytest.mark.parametrize("member_first", [True, False])
+def test_members_that_are_told_to_end_with_their_worker_run_again_elsewhere(
+    plane: Plane, tmp_path: Path, member_first: bool
+) -> None:
+    """Slurm at a job's walltime, or systemd at a service's stop, tells every process: program, guard and worker."""
+    worker = plane.worker("--slots", "1", "--drain", "60")
+    pids = tmp_path / "pids"
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", TOLD, str(pids)])
+    plane.start(run, members)
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the program runs")
+    everybody = [int(pids.read_text()), guard_of(worker), worker.pid]
+    for pid in everybody if member_first else reversed(everybody):
+        os.kill(pid, signal.SIGTERM)
+    assert worker.wait(30) == 0
+    plane.worker("--slots", "1")
+    assert plane.finish(run.run_id).completed == 1
+    assert plane.store.attempts(run.run_id)[0].attempt == 2
+    assert len(pids.read_text().split()) == 2
+
+
+def test_a_program_that_alone_is_told_to_end_has_failed(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/bin/sh", "-c", "kill $$; sleep 600"])
+    plane.start(run, members)
+    assert plane.finish(run.run_id).failed == 1
+    attempt = plane.store.attempts(run.run_id)[0]
+    assert (attempt.attempt, attempt.returncode) == (1, -signal.SIGTERM)
+    assert "SIGTERM" in attempt.reason
