@@ -61,11 +61,23 @@ class AdaptiveHandle:
             return
 
     def replay(self, rounds: Sequence[RunHandle]) -> None:
-        """Take up recorded rounds: the generator is given the rows of all but the last, which `wait` goes on from."""
-        next(self._generator)
-        for handle in rounds:
-            if self.rounds:
-                self._generator.send(self.rounds[-1].results())
+        """Take up recorded rounds: the generator is given the rows of all but the last, which `wait` goes on from.
+
+        Raises:
+            InputError: the rounds are of another model, or the generator ends before them
+        """
+        name = rounds[0].record.entities[0].name
+        if name != self._model.name:
+            raise InputError(f"model: {self._model.name!r} is not {name!r}, of which the run {rounds[-1].run_id} is.")
+        for number, handle in enumerate(rounds):
+            try:
+                # A generator is begun by sending nothing.
+                self._generator.send(self.rounds[-1].results() if self.rounds else None)  # type: ignore[arg-type]
+            except StopIteration:
+                raise InputError(
+                    f"generator: it ends after {number} of the {len(rounds)} rounds up to the run {rounds[-1].run_id}; give the "
+                    "one that they were begun with."
+                ) from None
             self.rounds.append(handle)
             self._members += handle.record.size
 

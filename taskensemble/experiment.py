@@ -760,7 +760,7 @@ class Experiment:
         Raises:
             RunNotFoundError: the experiment has no such run
             ControlPlaneError: it does not answer
-            InputError: a generator without its model
+            InputError: a generator without its model; a model or a generator that the run was not begun with
         """
         adaptive: AdaptiveHandle | None = None
         if generator is not None or model is not None:
@@ -770,7 +770,9 @@ class Experiment:
                 raise InputError("generator: give the generator of the adaptive ensemble beside its model.")
             if model is None:
                 raise InputError(
-                    "model: give the model that the adaptive ensemble was started with, beside its generator."
+                    "model: give it beside the generator, made as in the driver that began (create_model with the same name, run "
+                    "settings, files and ML assets): the records have what its members run, not what new ones are made of. "
+                    "Without both, reconnect gives the handle of that round alone."
                 )
             adaptive = AdaptiveHandle(self, model, generator)
         control = self._reading_control()
@@ -833,6 +835,7 @@ class Experiment:
         Raises:
             RunNotFoundError: the experiment has no such run
             InputError: it has not ended
+            EntityExistsError: one of its entities runs again already
             AssetError: its ML assets are no longer stored
         """
         from taskensemble.resume import resumed
@@ -840,6 +843,8 @@ class Experiment:
         old = self.reconnect(run_id)
         control = self._working_control()
         self._databases.publish(control)
+        if old.finished():
+            self._refuse_running(entity.name for entity in old.record.entities)
         handle = resumed(control, run_id)
         if handle is None:
             return old
@@ -931,14 +936,30 @@ class Experiment:
         return self._control
 
     def _check_idle(self, entities: Sequence[Entity]) -> None:
+        """Refuse what runs already: two at once would write into one folder and under the same keys."""
         from taskensemble.entity import Ensemble
 
-        members = [member for entity in entities if isinstance(entity, Ensemble) for member in entity.members.made()]
-        for entity in (*entities, *members):
-            if self._history.runs(entity.name):
-                raise EntityExistsError(
-                    f"{entity.name!r} is still running in this experiment: stop it, or wait for it, before it is started again."
-                )
+        started = set(self._history.names())
+        names: dict[str, None] = {}
+        for entity in entities:
+            names[entity.name] = None
+            if isinstance(entity, Ensemble):
+                names |= dict.fromkeys(member.name for member in entity.members.made())
+                names |= dict.fromkeys(name for name in entity.member_names() if name in started)
+        self._refuse_running(names)
+
+    def _refuse_running(self, names: Iterable[str]) -> None:
+        found = self._history.running(names)
+        if found is None:
+            return
+        name, place = found
+        record = place.handle.record
+        ensemble = next(each.name for each in record.entities if each.first <= place.first < each.first + each.size)
+        where = record.run_id if place.entity is not None else f"{record.run_id} of {ensemble!r}"
+        raise EntityExistsError(
+            f"{name!r} has not ended in the run {where}: stop it there (exp.stop), or wait for its end (exp.poll), before it is "
+            "started again."
+        )
 
     def _check_settings(self, entities: Sequence[Entity]) -> None:
         """Refuse run and batch settings of another scheduler than the launcher's."""

@@ -201,6 +201,12 @@ class RunHandle:
         """The state of every member, in order: cheap, whatever their number."""
         return self._control.store.states(self.run_id)
 
+    def member_names(self) -> list[str]:
+        """The name of every member, in order: cheaper than the members."""
+        store = self._control.store
+        parts = [range(self.record.size)[start : start + MANY] for start in range(0, self.record.size, MANY)]
+        return [name for part in parts for _, _, name in store.member_heads(self.run_id, part.start, part.stop)]
+
     def states(self) -> list[tuple[EntityRecord, State]]:
         """Every entity of the run with its state."""
         found = [(each.entity, each.state) for each in self._control.store.entity_status(self.run_id)]
@@ -341,6 +347,9 @@ class EmptyRun(RunHandle):
         return []
 
     def member_states(self) -> list[State]:
+        return []
+
+    def member_names(self) -> list[str]:
         return []
 
     def states(self) -> list[tuple[EntityRecord, State]]:

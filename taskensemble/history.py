@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,10 @@ class History:
 
     def __init__(self) -> None:
         self._starts: dict[str, list[Place]] = {}
+        self._unread: list[Place] = []
+        """Ensembles' starts whose members' names nobody asked for yet."""
+        self._members: dict[str, Place] = {}
+        """Of the others: a member's name -> its latest start in an ensemble."""
 
     def add(self, handle: RunHandle) -> None:
         """Remember the entities of a run, which is the latest of each; a run that is known already stays where it is."""
@@ -53,6 +58,8 @@ class History:
             places = self._starts.setdefault(entity.name, [])
             if all(place.handle.run_id != handle.run_id for place in places):
                 places.append(Place(handle, entity.first, entity.size, entity.index))
+                if entity.kind == "Ensemble":
+                    self._unread.append(places[-1])
 
     def names(self) -> list[str]:
         """Of everything that was started."""
@@ -83,9 +90,24 @@ class History:
         except RunNotFoundError:
             return [State.NEVER_STARTED] * size
 
-    def runs(self, name: str) -> bool:
-        """Whether an entity's latest start has not ended."""
-        return name in self._starts and not self._starts[name][-1].ended()
+    def running(self, names: Iterable[str]) -> tuple[str, Place] | None:
+        """The first of these entities, and members of ensembles, of which a start has not ended, and that start."""
+        self._read_members()
+        for name in names:
+            places = [*self._starts.get(name, ()), *([self._members[name]] if name in self._members else [])]
+            for place in places:
+                if not (place.handle.finished() or place.ended()):
+                    return name, place
+        return None
+
+    def _read_members(self) -> None:
+        """Learn the names of ensembles' members, as far as those may still run."""
+        for place in self._unread:
+            if place.handle.known_final is None:
+                names = place.handle.member_names()[place.first : place.first + place.size]
+                for index, name in enumerate(names, place.first):
+                    self._members[name] = Place(place.handle, index, 1, None)
+        self._unread.clear()
 
     def completed(self, name: str) -> bool:
         """Whether an entity's latest start has completed."""
