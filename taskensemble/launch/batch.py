@@ -114,7 +114,10 @@ def job_script(batch: BatchRecord, paths: JobPaths, submission: int = 1, title: 
         *(("unset SLURM_EXPORT_ENV",) if batch.scheduler == "slurm" else ()),
         f"exec {line}",
     )
-    return batch.script(title or paths.name, str(paths.output(submission)), str(paths.error(submission)), body)
+    from taskensemble.launch.schedulers import job_name
+
+    name = job_name(batch.scheduler, title or paths.name)
+    return batch.script(name, str(paths.output(submission)), str(paths.error(submission)), body)
 
 
 def read_job(path: Path) -> JobFile:

@@ -140,7 +140,7 @@ class SgeScheduler(_OwnScript, BatchSchedulerExecutor):  # type: ignore[misc]
     def parse_status_output(self, exit_code: int, out: str) -> dict[str, JobStatus]:
         if exit_code:
             raise SubmitException(f"qstat exited {exit_code}: {out}")
-        return {job_id: JobStatus(_sge_state(letters)) for job_id, letters in parse_qstat_xml(out).items()}
+        return {job_id: _sge_status(job_id, letters) for job_id, letters in parse_qstat_xml(out).items()}
 
     def get_list_command(self) -> list[str]:
         return ["qstat", "-xml"]
@@ -194,6 +194,14 @@ class SchedulerJob:
             raise AllocationError(f"The batch job {self.native_id} cannot be cancelled: {error}") from error
 
 
+def job_name(scheduler: str, name: str) -> str:
+    """A name as the scheduler takes it: PBS and Grid Engine refuse one that begins with a digit, and most punctuation."""
+    if scheduler not in ("pbs", "sge"):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return plain if plain[0].isalpha() else f"j{plain}"
+
+
 def submit(scheduler: str, command: str, script: Path, folder: Path) -> SchedulerJob:
     """Submit a script.
 
@@ -240,10 +248,11 @@ def _pbs_state(job: dict[str, Any]) -> JobState:
     return JobState.FAILED if status else JobState.COMPLETED
 
 
-def _sge_state(letters: str) -> JobState:
+def _sge_status(job_id: str, letters: str) -> JobStatus:
     if "E" in letters:
-        return JobState.FAILED
-    return JobState.ACTIVE if "r" in letters or "t" in letters else JobState.QUEUED
+        # It stays in the queue until somebody clears the error.
+        return JobStatus(JobState.FAILED, message=f"state {letters}: `qstat -j {job_id}` says why")
+    return JobStatus(JobState.ACTIVE if "r" in letters or "t" in letters else JobState.QUEUED)
 
 
 @functools.cache

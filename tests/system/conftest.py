@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.system import sge_cluster
+from tests.system.sge_cluster import GridEngine, running_grid_engine
 from tests.system.slurm_cluster import SlurmCluster, missing_programs, running_cluster, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,9 +122,9 @@ class _Alarm:
 Drive = Callable[..., RunningDriver]
 
 
-@pytest.fixture
-def drive(slurm: SlurmCluster) -> Iterator[Drive]:
-    """Starts drivers on the cluster: `drive(script, "salloc", "-N2")`."""
+@contextlib.contextmanager
+def driving(cluster: SlurmCluster | GridEngine) -> Iterator[Drive]:
+    """Starts drivers on a cluster; they have ended, and their jobs, when the `with` block has."""
     folder = Path(tempfile.mkdtemp(prefix="te-drive-", dir="/tmp"))
     started: list[RunningDriver] = []
 
@@ -131,7 +134,7 @@ def drive(slurm: SlurmCluster) -> Iterator[Drive]:
         process = subprocess.Popen(
             [*prefix, sys.executable, str(path)],
             env={
-                **slurm.environment,
+                **cluster.environment,
                 "PYTHONPATH": str(REPOSITORY),
                 "OMPI_ALLOW_RUN_AS_ROOT": "1",
                 "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -158,8 +161,36 @@ def drive(slurm: SlurmCluster) -> Iterator[Drive]:
                 driver.process.wait()
         assert driver.process.stdout is not None
         driver.process.stdout.close()
-    wait_until(lambda: not slurm.jobs() or not slurm.drain(), 60, "the driver's jobs end")
+    wait_until(lambda: not cluster.jobs() or not cluster.drain(), 60, "the driver's jobs end")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def drive(slurm: SlurmCluster) -> Iterator[Drive]:
+    """Starts drivers on the session's Slurm: `drive(script, "salloc", "-N2")`."""
+    with driving(slurm) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def grid_engine() -> Iterator[GridEngine]:
+    """The session's Grid Engine."""
+    if why := sge_cluster.missing():
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="te-sge-", dir="/tmp"))
+    try:
+        with running_grid_engine(folder) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def drive_sge(grid_engine: GridEngine) -> Iterator[Drive]:
+    """Starts drivers on the session's Grid Engine."""
+    grid_engine.drain()
+    with driving(grid_engine) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Schedulers: their answers, as psij and we read them; and what a job's files say.
 
-The answers of PBS, LSF and Grid Engine are written in the formats that their manuals document; none was recorded at a site.
+The answers of Grid Engine were recorded from the 8.1.9 that tests/system starts. Those of PBS and LSF are written in the formats
+that their manuals document; none was recorded at a site.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from taskensemble.engine.allocation import BatchRecord
 from taskensemble.engine.records import RunRecord
 from taskensemble.errors import AllocationError
 from taskensemble.launch.batch import BatchJob, BatchJobs, JobFile, JobPaths, job_script, read_job
-from taskensemble.launch.schedulers import _executor, parse_qstat_xml, query
+from taskensemble.launch.schedulers import _executor, job_name, parse_qstat_xml, query
 
 SQUEUE = """JOBARRAYID          ST                  REASON
 1                   PD                  (Nodes required for job are DOWN, DRAINED)
@@ -41,10 +42,77 @@ QSTAT_PBS = """{"timestamp":1,"pbs_version":"20.0.1","pbs_server":"s","Jobs":{
   "17.s":{"Job_Name":"g","job_state":"F","Exit_status":271},"18.s":{"Job_Name":"h","job_state":"F","Exit_status":265},
   "19.s":{"Job_Name":"i","job_state":"?"}}}"""
 QSTAT_SGE = """<?xml version='1.0'?>
-<job_info xmlns:xsd="http://www.w3.org/2001/XMLSchema">
-  <queue_info><job_list state="running"><JB_job_number>1387693</JB_job_number><state>r</state></job_list></queue_info>
-  <job_info><job_list state="pending"><JB_job_number>1387695</JB_job_number><state>qw</state></job_list>
-  <job_list state="pending"><JB_job_number>1387696</JB_job_number><state>Eqw</state></job_list></job_info>
+<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">
+  <queue_info>
+    <job_list state="running">
+      <JB_job_number>5</JB_job_number>
+      <JAT_prio>0.25000</JAT_prio>
+      <JB_name>plate</JB_name>
+      <JB_owner>root</JB_owner>
+      <state>r</state>
+      <JAT_start_time>2026-11-22T22:32:43</JAT_start_time>
+      <queue_name>all.q@vm</queue_name>
+      <slots>2</slots>
+    </job_list>
+  </queue_info>
+  <job_info>
+    <job_list state="pending">
+      <JB_job_number>8</JB_job_number>
+      <JAT_prio>0.75000</JAT_prio>
+      <JB_name>wait</JB_name>
+      <JB_owner>root</JB_owner>
+      <state>qw</state>
+      <JB_submission_time>2026-11-22T22:32:43</JB_submission_time>
+      <queue_name></queue_name>
+      <slots>4</slots>
+    </job_list>
+    <job_list state="pending">
+      <JB_job_number>6</JB_job_number>
+      <JAT_prio>0.25000</JAT_prio>
+      <JB_name>broken</JB_name>
+      <JB_owner>root</JB_owner>
+      <state>Eqw</state>
+      <JB_submission_time>2026-11-22T22:32:43</JB_submission_time>
+      <queue_name></queue_name>
+      <slots>1</slots>
+    </job_list>
+    <job_list state="pending">
+      <JB_job_number>7</JB_job_number>
+      <JAT_prio>0.00000</JAT_prio>
+      <JB_name>held</JB_name>
+      <JB_owner>root</JB_owner>
+      <state>hqw</state>
+      <JB_submission_time>2026-11-22T22:32:43</JB_submission_time>
+      <queue_name></queue_name>
+      <slots>1</slots>
+    </job_list>
+  </job_info>
+</job_info>
+"""
+QSTAT_SGE_STARTING = """<?xml version='1.0'?>
+<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">
+  <queue_info>
+    <job_list state="running">
+      <JB_job_number>1</JB_job_number>
+      <JAT_prio>0.50000</JAT_prio>
+      <JB_name>plate</JB_name>
+      <JB_owner>root</JB_owner>
+      <state>t</state>
+      <JAT_start_time>2026-11-22T22:25:19</JAT_start_time>
+      <queue_name>all.q@vm</queue_name>
+      <slots>2</slots>
+    </job_list>
+  </queue_info>
+  <job_info>
+  </job_info>
+</job_info>
+"""
+QSTAT_SGE_EMPTY = """<?xml version='1.0'?>
+<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">
+  <queue_info>
+  </queue_info>
+  <job_info>
+  </job_info>
 </job_info>
 """
 
@@ -55,7 +123,7 @@ QSTAT_SGE = """<?xml version='1.0'?>
         ("slurm", "Submitted batch job 4711\n", "4711"),
         ("pbs", "1234.pbs01\n", "1234.pbs01"),
         ("lsf", "Job <25> is submitted to queue <normal>.\n", "25"),
-        ("sge", 'Your job 4711 ("plate") has been submitted\n', "4711"),
+        ("sge", 'Your job 5 ("plate") has been submitted\n', "5"),
     ],
 )
 def test_the_answer_to_a_submission_names_the_job(scheduler: str, answer: str, job_id: str, tmp_path: Path) -> None:
@@ -103,7 +171,13 @@ def test_the_answer_to_a_submission_names_the_job(scheduler: str, answer: str, j
             },
         ),
         ("pbs", '{"timestamp":1,"pbs_version":"20.0.1","pbs_server":"s"}', {}),
-        ("sge", QSTAT_SGE, {"1387693": JobState.ACTIVE, "1387695": JobState.QUEUED, "1387696": JobState.FAILED}),
+        (
+            "sge",
+            QSTAT_SGE,
+            {"5": JobState.ACTIVE, "6": JobState.FAILED, "7": JobState.QUEUED, "8": JobState.QUEUED},
+        ),
+        ("sge", QSTAT_SGE_STARTING, {"1": JobState.ACTIVE}),
+        ("sge", QSTAT_SGE_EMPTY, {}),
     ],
 )
 def test_what_a_queue_lists_is_read(scheduler: str, answer: str, states: dict[str, JobState], tmp_path: Path) -> None:
@@ -116,12 +190,31 @@ def test_what_a_queue_lists_is_read(scheduler: str, answer: str, states: dict[st
     [
         ("pbs", "qdel: Job has finished 17.s"),
         ("pbs", "qdel: Unknown Job Id 17.s"),
-        ("sge", 'denied: job "17" does not exist'),
+        ("sge", 'denied: job "44" does not exist\n'),
     ],
 )
 def test_a_job_that_has_ended_meanwhile_needs_no_cancelling(scheduler: str, answer: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidJobStateError):
         _executor(scheduler, tmp_path).process_cancel_command_output(255, answer)
+
+
+def test_a_job_that_grid_engine_could_not_start_says_where_its_reason_is(tmp_path: Path) -> None:
+    status = _executor("sge", tmp_path).parse_status_output(0, QSTAT_SGE)["6"]
+    assert status.message == "state Eqw: `qstat -j 6` says why"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "taken"),
+    [
+        ("slurm", "2D sweep", "2D sweep"),
+        ("sge", "2D sweep", "j2D_sweep"),
+        ("sge", "a:b", "a_b"),
+        ("pbs", "9lives", "j9lives"),
+        ("pbs", "plate.1-a_b", "plate.1-a_b"),
+    ],
+)
+def test_a_job_has_a_name_that_its_scheduler_takes(scheduler: str, name: str, taken: str) -> None:
+    assert job_name(scheduler, name) == taken
 
 
 def test_a_query_that_fails_is_no_answer(tmp_path: Path) -> None:
