@@ -35,6 +35,7 @@ VARIABLE = "TASKENSEMBLE_ALLOCATION"
 """Set for a worker whose slots are its whole allocation."""
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 _JOB_WISHES = tuple(
     f"SLURM_{name}"
@@ -157,7 +158,7 @@ class AllocationSlots:
             for gpu in share.gpus:
                 free.gpus[gpu] -= fraction
         names = tuple((f"{share.node}:{gpu}", fraction) for share in shares for gpu in share.gpus)
-        return Placement(shares[0].cpus, names, wanted.memory_mb, wanted.whole_node, tuple(shares))
+        return Placement(shares[0].cpus, names, wanted.memory_mb, wanted.whole_node, shares=tuple(shares))
 
     def release(self, slot: Slot) -> None:
         """Gives a placement back."""
@@ -230,7 +231,7 @@ def launch_line(
         return ["srun", *options, *argv], _threads(command, placement)
     if command.launcher in ("mpirun", "mpiexec", "orterun"):
         options, environment = _mpi(command, placement, slurm=slurm, exported=exported)
-        environment |= core_environment(_cores(placement, node_cpus)) | _devices(placement)
+        environment |= core_environment(_cores(placement, node_cpus)) | _devices(placement, allocation)
         return [first, *options, *rest], environment
     if command.launcher == "palsmpiexec" and not _given(command.head, "--hosts"):
         return [first, "--hosts", ",".join(placement.hosts), *rest], {}
@@ -245,9 +246,11 @@ def _threads(command: CommandRecord, placement: Placement) -> dict[str, str]:
     return dict.fromkeys(THREAD_LIMITS, str(threads))
 
 
-def _devices(placement: Placement) -> dict[str, str]:
-    gpus = ",".join(map(str, placement.shares[0].gpus))
-    return {"CUDA_VISIBLE_DEVICES": gpus, "ROCR_VISIBLE_DEVICES": gpus} if gpus else {}
+def _devices(placement: Placement, allocation: AllocationRecord) -> dict[str, str]:
+    if not any(node.gpus for node in allocation.nodes):
+        return {}
+    # Empty where it holds none, as a step with --gres=none sees none.
+    return dict.fromkeys(GPU_VARIABLES, ",".join(map(str, placement.shares[0].gpus)))
 
 
 def core_environment(cpus: Sequence[int]) -> dict[str, str]:

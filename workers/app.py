@@ -168,7 +168,8 @@ def make_node(options: argparse.Namespace) -> tuple[Node | allocation.Allocation
     gpus = options.gpus if options.gpus is not None else os.environ.get("CUDA_VISIBLE_DEVICES", "")
     listed = tuple(gpu for gpu in gpus.split(",") if gpu.strip() and gpu.strip() != "-1")
     memory = host.usable_memory_mb() if options.memory is None else options.memory
-    return Node(tuple(pinned or range(slots)), listed, memory, tuple(options.tags)), bool(pinned)
+    named = options.gpus is not None and bool(listed)
+    return Node(tuple(pinned or range(slots)), listed, memory, tuple(options.tags), gpus_are_named=named), bool(pinned)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, Run
 from taskensemble.errors import InputError
 from taskensemble.generation import generate_member, keep_outputs
 from taskensemble.guard import Ended, NotStarted, Stage, Why
-from workers.allocation import THREAD_LIMITS, Placement, launch_line
+from workers.allocation import GPU_VARIABLES, THREAD_LIMITS, Placement, launch_line
 from workers.slots import Slot
 
 _OWN = ("TASKENSEMBLE_BROKER_URL", "TASKENSEMBLE_STORE_URL", signing.VARIABLE, "CELERY_CUSTOM_WORKER_POOL")
@@ -202,8 +202,9 @@ def member_environment(
             if name not in template.env:
                 environment[name] = str(len(attempt.slot.cpus))
     if attempt.slot.gpus:
-        visible = ",".join(gpu for gpu, _ in attempt.slot.gpus)
-        environment |= {"CUDA_VISIBLE_DEVICES": visible, "ROCR_VISIBLE_DEVICES": visible}
+        environment |= dict.fromkeys(GPU_VARIABLES, ",".join(gpu for gpu, _ in attempt.slot.gpus))
+    elif attempt.slot.blind:
+        environment |= {name: "" for name in GPU_VARIABLES if name not in template.env}
     return environment
 
 

@@ -16,6 +16,8 @@ class Slot:
     """Each GPU with the share of it."""
     memory_mb: int = 0
     whole_node: bool = False
+    blind: bool = False
+    """It holds no GPU, and is to see none of its node's: they are given to others."""
 
 
 @dataclass
@@ -27,12 +29,14 @@ class Node:
         gpus: identifiers as CUDA_VISIBLE_DEVICES wants them.
         memory_mb: MiB; 0: not counted.
         tags: what members may ask for by name.
+        gpus_are_named: whether somebody named the GPUs for this worker: members that ask for none then see none.
     """
 
     cpus: tuple[int, ...]
     gpus: tuple[str, ...] = ()
     memory_mb: int = 0
     tags: tuple[str, ...] = ()
+    gpus_are_named: bool = False
     _free: list[int] = field(default_factory=list)
     _gpu_free: dict[str, float] = field(default_factory=dict)
     _memory_free: int = 0
@@ -91,7 +95,9 @@ class Node:
             slot = Slot(tuple(self._free), tuple((gpu, 1.0) for gpu in self.gpus), self.memory_mb, whole_node=True)
             self._whole = True
         else:
-            slot = Slot(_neighbours(self._free, max(1, wanted.cpus)), self._choose_gpus(wanted.gpus), wanted.memory_mb)
+            gpus = self._choose_gpus(wanted.gpus)
+            blind = self.gpus_are_named and not gpus
+            slot = Slot(_neighbours(self._free, max(1, wanted.cpus)), gpus, wanted.memory_mb, blind=blind)
         taken = set(slot.cpus)
         self._free = [cpu for cpu in self._free if cpu not in taken]
         for gpu, share in slot.gpus:

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from taskensemble.engine import messages
 from taskensemble.engine.records import (
     DatabaseAddressRecord,
@@ -215,6 +217,33 @@ def test_a_member_is_told_its_share_of_cpus_and_gpus(plane: Plane, tmp_path: Pat
     halves = [(tmp_path / f"half/plate/plate_{index}/plate_{index}.out").read_text().split() for index in (0, 1)]
     assert [each[:3] for each in halves] == [["1", "4", "4"]] * 2
     assert all(int(each[3]) in (1, everything) for each in halves)
+
+
+def gpus_seen_without_asking(plane: Plane, folder: Path, **env: str) -> str:
+    show = ["/bin/sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-unset} ${ROCR_VISIBLE_DEVICES-unset}"]
+    run, members = one_entity(folder, show)
+    run = run.model_copy(update={"templates": (run.templates[0].model_copy(update={"env": env}),)})
+    assert plane.finish(plane.start(run, members)).state is State.COMPLETED
+    return (folder / "plate/plate_0/plate_0.out").read_text()
+
+
+def test_a_member_that_asks_for_no_gpu_sees_none_of_those_that_its_worker_gives_out(
+    plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0,1,2,3")
+    plane.worker("--gpus", "2,3")
+    assert gpus_seen_without_asking(plane, tmp_path / "none") == "\n"
+    assert gpus_seen_without_asking(plane, tmp_path / "own", CUDA_VISIBLE_DEVICES="1") == "1\n"
+
+
+def test_a_worker_that_was_not_told_of_gpus_leaves_the_variables_alone(
+    plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES", raising=False)
+    plane.worker()
+    assert gpus_seen_without_asking(plane, tmp_path) == "0,1 unset\n"
 
 
 def test_duplicate_and_stale_messages_change_nothing(plane: Plane, tmp_path: Path) -> None:

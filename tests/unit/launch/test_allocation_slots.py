@@ -218,6 +218,16 @@ def test_mpi_sees_an_allocation_that_is_its_share() -> None:
     assert added["OMPI_MCA_hwloc_base_cpu_list"] == "8,9"
 
 
+def test_mpi_sees_the_gpus_that_it_holds_and_no_others() -> None:
+    command = CommandRecord(head=("/nowhere/mpirun", "prog"), launcher="mpirun")
+    _, added = line(command, wanted(gpus=1), allocation(4, gpus=2))
+    assert added["CUDA_VISIBLE_DEVICES"] == added["ROCR_VISIBLE_DEVICES"] == "0"
+    _, added = line(command, wanted(), allocation(4, gpus=2))
+    assert added["CUDA_VISIBLE_DEVICES"] == added["ROCR_VISIBLE_DEVICES"] == ""
+    _, added = line(command, wanted(), allocation(4))
+    assert "CUDA_VISIBLE_DEVICES" not in added
+
+
 def test_elsewhere_mpi_gets_its_hosts_by_option() -> None:
     command = CommandRecord(head=("/nowhere/mpirun", "prog"), launcher="mpirun")
     assert line(command, wanted(cpus=2), allocation(4, scheduler="pbs"))[0] == [
