@@ -312,8 +312,9 @@ class Members:
                 claims.setdefault((attempt.run_id, self._node_of(attempt)), []).append(attempt)
         for queue, requests in list(self._waiting.items()):
             if requests and self.on_surplus is not None and self._durations.get(queue, _SHORT) >= _SHORT:
-                self.on_surplus(queue, list(requests))
-                requests.clear()
+                surplus = list(requests)
+                requests.clear()  # before the call: while the broker answers, more may arrive
+                self.on_surplus(queue, surplus)
             if not requests:
                 del self._waiting[queue]
         for (run_id, node), attempts in claims.items():

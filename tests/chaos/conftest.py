@@ -18,7 +18,7 @@ import pytest
 
 from tests.chaos.journal import Figures, Journal, rounds
 from tests.integration.engine.plane import Plane
-from tests.integration.engine.servers import Server
+from tests.integration.engine.servers import Server, running_server
 
 _measured: list[Figures] = []
 
@@ -60,24 +60,16 @@ def tell() -> Callable[[Figures], None]:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
+def broker() -> Iterator[Server]:
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
-def second_broker(tmp_path: Path) -> Iterator[Server]:
+def second_broker() -> Iterator[Server]:
     """A server for messages alone."""
-    folder = tmp_path / "messages"
-    folder.mkdir()
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture

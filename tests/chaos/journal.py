@@ -11,12 +11,16 @@ import fcntl
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import kombu
 import redis
+from amqp import NotFound
 
+from taskensemble.engine import messages, urls
 from taskensemble.engine.records import QueueRecord, State
 from taskensemble.engine.store import Store, run_key
 from tests.integration.engine.plane import alive, carriers, until
@@ -168,9 +172,8 @@ class Journal:
         with redis.Redis.from_url(store.url, protocol=2) as client:
             lasting = [key for key in client.scan_iter(match=f"{prefix}*", count=1000) if client.ttl(key) == -1]
         assert not lasting, f"keys that never expire: {lasting}"
-        with redis.Redis.from_url(broker_url, protocol=2) as client:
-            messages = [key for key in client.scan_iter(match=f"*{run_id}*") if prefix.encode() not in key]
-        assert not messages, f"keys left: {messages}"
+        queues = _queues_left(store, run_id, broker_url)
+        assert not queues, f"queues left: {queues}"
 
 
 def now() -> float:
@@ -180,6 +183,21 @@ def now() -> float:
 
 def _of(run_id: str, queues: list[QueueRecord]) -> list[str]:
     return [queue.name for queue in queues if queue.run == run_id]
+
+
+def _queues_left(store: Store, run_id: str, broker_url: str) -> list[str]:
+    """What a broker still has of a run: on Redis any key with its name, on RabbitMQ any of its queues."""
+    if urls.is_redis(broker_url):
+        prefix = run_key(run_id)[: -len("run")]
+        with redis.Redis.from_url(broker_url, protocol=2, decode_responses=True) as client:
+            return [key for key in client.scan_iter(match=f"*{run_id}*") if prefix not in key]
+    left = []
+    with kombu.Connection(urls.celery_url(broker_url)) as connection:
+        for queue in messages.run_queues(store.run(run_id)):
+            with suppress(NotFound), connection.channel() as channel:
+                channel.queue_declare(queue.name, passive=True)
+                left.append(queue.name)
+    return left
 
 
 def _segments() -> list[int]:

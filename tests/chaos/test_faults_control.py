@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.integration.engine.plane import Plane, until
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
 from tests.integration.experiment.drivers import Driver
+from tests.rabbitmq import PROGRAM, Rabbit, running_rabbit
 
 Tell = Callable[[Figures], None]
 
@@ -45,6 +46,32 @@ def test_a_broker_that_is_down_for_less_than_a_lease_costs_nothing_and_for_longe
         assert {line.attempt for line in journal.lines()} == {1}
 
 
+def strike_one_of_two(
+    carrier: Server | Rabbit, store: Server, victim: str, folder: Path, journal: Journal, dice: random.Random
+) -> Figures:
+    """Takes the server of messages or that of records away for seconds while a run is under way."""
+    plane = Plane(carrier.url, folder, store_url=store.url)
+    try:
+        for _ in range(2):
+            plane.worker("--slots", "1", "--lease", "20")
+        run, members = one_entity(plane.folder, journal.command(1.0), 8)
+        plane.start(run, members)
+        journal.started(dice.randint(1, 4))
+        server = carrier if victim == "messages" else store
+        server.kill()
+        time.sleep(3)  # the outage itself
+        server.start()
+        back = now()
+        assert plane.finish(run.run_id, 120).completed == 8
+        kind = "RabbitMQ" if isinstance(carrier, Rabbit) else "server of messages"
+        fault = f"{kind if victim == 'messages' else f'server of records beside {kind}'} down, the other up"
+        figures = journal.check(plane.store, run.run_id, 8, fault, since=back, broker_url=carrier.url)
+        assert {line.attempt for line in journal.lines()} == {1}
+        return figures
+    finally:
+        plane.close()
+
+
 @pytest.mark.parametrize("victim", ["messages", "records"])
 def test_messages_and_records_on_servers_of_their_own_each_down_in_turn(
     broker: Server,
@@ -55,31 +82,22 @@ def test_messages_and_records_on_servers_of_their_own_each_down_in_turn(
     tmp_path: Path,
     victim: str,
 ) -> None:
-    plane = Plane(second_broker.url, tmp_path, store_url=broker.url)
-    try:
-        for _ in range(2):
-            plane.worker("--slots", "1", "--lease", "20")
-        run, members = one_entity(plane.folder, journal.command(1.0), 8)
-        plane.start(run, members)
-        journal.started(dice.randint(1, 4))
-        server = second_broker if victim == "messages" else broker
-        server.kill()
-        time.sleep(3)  # the outage itself
-        server.start()
-        back = now()
-        assert plane.finish(run.run_id, 120).completed == 8
-        figures = journal.check(
-            plane.store,
-            run.run_id,
-            8,
-            f"server of {victim} down, the other up",
-            since=back,
-            broker_url=second_broker.url,
-        )
-        tell(figures)
-        assert {line.attempt for line in journal.lines()} == {1}
-    finally:
-        plane.close()
+    tell(strike_one_of_two(second_broker, broker, victim, tmp_path, journal, dice))
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[Rabbit]:
+    if not PROGRAM.exists():
+        pytest.skip("not installed: rabbitmq-server; run tests/system/install.sh")
+    with running_rabbit() as broker:
+        yield broker
+
+
+@pytest.mark.parametrize("victim", ["messages", "records"])
+def test_rabbitmq_and_the_record_store_each_down_in_turn(
+    rabbit: Rabbit, broker: Server, journal: Journal, dice: random.Random, tell: Tell, tmp_path: Path, victim: str
+) -> None:
+    tell(strike_one_of_two(rabbit, broker, victim, tmp_path, journal, dice))
 
 
 def test_messages_that_come_twice_in_any_order_and_while_their_members_run_start_nothing_twice(

@@ -13,7 +13,7 @@ import pytest
 
 from taskensemble.engine import messages
 from tests.chaos.journal import Figures, Journal, now
-from tests.chaos.test_faults_hosts import Island, island, worker_with
+from tests.chaos.test_faults_hosts import Island, cut_off, island
 from tests.integration.engine.plane import Plane, until
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
@@ -50,32 +50,15 @@ def test_a_broker_that_is_down_for_two_minutes_costs_nothing(
 def test_a_worker_that_is_cut_off_for_30_s_repeats_nothing_and_for_5_min_has_ended_its_members_before_others_start_them(
     plane: Plane, broker: Server, island: Island, journal: Journal, dice: random.Random, tell: Tell, seconds: float, attempts: int
 ) -> None:  # fmt: skip
-    broker.client().config_set("bind", f"127.0.0.1 {island.here}")
-    url = broker.url.replace("127.0.0.1", island.here)
-    try:
-        cut_off = worker_with(plane, island.command(), {}, "--slots", "2", url=url)
-        length = dice.uniform(50.0, 70.0) if attempts == 1 else dice.uniform(230.0, 240.0)
-        run, members = one_entity(plane.folder, journal.command(length, "daemon"), 2)
-        plane.start(run, members)
-        journal.started(2)
-        plane.worker("--slots", "2")
-        island.cut()
-        began = now()
-        if attempts == 2:
-            # The cut-off side keeps its members for 0.8 of the lease and no longer; the other side waits for a whole one and
-            # 15 s at most. When `journal` says `overlap`, or a lock is held, the order was another.
-            journal.started(4, LEASE + 60)
-            assert LEASE * 0.8 < now() - began < LEASE + 20
-        time.sleep(max(0.0, began + seconds - now()))  # the rest of the cut
-        island.join()
-        back = now() if attempts == 1 else began
-        assert plane.finish(run.run_id, 400).completed == 2
-        tell(journal.check(plane.store, run.run_id, 2, f"network cut for {seconds:g} s, lease of 180 s", since=back))
-        assert max(line.attempt for line in journal.lines()) == attempts
-        until(lambda: plane.record(cut_off).age < 10, "the cut-off worker is back", 60)
-    finally:
-        island.join()
-        plane.close()
+    length = dice.uniform(50.0, 70.0) if attempts == 1 else dice.uniform(230.0, 240.0)
+    figures, took = cut_off(
+        plane, broker, island, journal, length=length, seconds=seconds, attempts=attempts, lease=LEASE
+    )
+    if attempts == 2:
+        # The cut-off side keeps its members for 0.8 of the lease; the other side waits for a whole one, and for what
+        # docs/reliability.md adds up: 7 s, and the start of a program. The rest is for a machine that does much else.
+        assert LEASE * 0.8 < took < LEASE + 45
+    tell(figures)
 
 
 def test_members_of_30_s_that_are_delivered_again_each_5_s_run_once(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from taskensemble.errors import ControlPlaneError
 from taskensemble.launch.embedded import free_port
 from tests.integration.engine import runs
 from tests.integration.engine.plane import Plane, until
-from tests.integration.engine.servers import Server
-from tests.system.test_rabbitmq import PROGRAM, Rabbit
+from tests.integration.engine.servers import Server, running_server
+from tests.rabbitmq import PROGRAM, running_rabbit
 
 
 def openssl(folder: Path, *arguments: str) -> None:
@@ -82,39 +81,30 @@ def test_signed_runs_work_over_rabbitmq_with_tls_and_an_unsigned_message_is_refu
     keys = tmp_path / "keys"
     keys.write_text("k1:" + "5a" * 32 + "\n")
     keys.chmod(0o600)
-    folder = Path(tempfile.mkdtemp(prefix="te-rabbit-"))
     # The broker runs as the owner of its files; the key is read by it alone.
-    rabbit = Rabbit(folder, authority=tmp_path)
-    rabbit.start()
-    plane = Plane(rabbit.url, tmp_path, server.url)
-    try:
-        unsigned, others = runs.one_entity(tmp_path / "unsigned", ["/usr/bin/touch", str(tmp_path / "ran")])
-        plane.start(unsigned, others)
-        monkeypatch.setenv(signing.VARIABLE, str(keys))
-        plane.worker("--slots", "2")
-        run, members = runs.one_entity(tmp_path, ["/bin/echo"], 100, args=[["x" * 2000]] * 100)
-        plane.start(run, members)
-        assert plane.finish(run.run_id).completed == 100
-        until(lambda: "not signed" in (tmp_path / "w0.log").read_text(), "the unsigned message is refused")
-        assert not (tmp_path / "ran").exists()
-        with pytest.raises(OperationalError, match="certificate verify failed"):
-            messages.Publisher(rabbit.url.replace("ca.crt", "other.crt")).length(messages.SERVICE_QUEUE)
-        monkeypatch.delenv(signing.VARIABLE)
-    finally:
-        plane.close()
-        rabbit.kill()
-        subprocess.run(["epmd", "-port", str(rabbit.mapper), "-kill"], check=True, capture_output=True, timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_rabbit(authority=tmp_path) as rabbit:
+        plane = Plane(rabbit.url, tmp_path, server.url)
+        try:
+            unsigned, others = runs.one_entity(tmp_path / "unsigned", ["/usr/bin/touch", str(tmp_path / "ran")])
+            plane.start(unsigned, others)
+            monkeypatch.setenv(signing.VARIABLE, str(keys))
+            plane.worker("--slots", "2")
+            run, members = runs.one_entity(tmp_path, ["/bin/echo"], 100, args=[["x" * 2000]] * 100)
+            plane.start(run, members)
+            assert plane.finish(run.run_id).completed == 100
+            until(lambda: "not signed" in (tmp_path / "w0.log").read_text(), "the unsigned message is refused")
+            assert not (tmp_path / "ran").exists()
+            with pytest.raises(OperationalError, match="certificate verify failed"):
+                messages.Publisher(rabbit.url.replace("ca.crt", "other.crt")).length(messages.SERVICE_QUEUE)
+            monkeypatch.delenv(signing.VARIABLE)
+        finally:
+            plane.close()
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    made = Server(folder)
-    made.start()
-    yield made
-    made.stop()
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
 
 
 def answers(url: str) -> bool:

@@ -120,6 +120,22 @@ def test_stop_ends_a_run_of_another_process(kept: Path) -> None:
     exp.close()
 
 
+def test_stop_member_ends_that_member_and_no_other(kept: Path) -> None:
+    exp = Experiment("some")
+    waits = "while ! test -e ../../../go; do sleep 0.05; done"
+    ensemble = exp.create_ensemble("some", replicas=3, run_settings=shell(exp, waits), grace=1)
+    handle = exp.start(ensemble, block=False)
+    said = run("stop", handle.run_id, "--member", "some_1")
+    assert said == "some_1 is cancelled.\n"
+    assert "some_7" in run("stop", handle.run_id, "--member", "some_7", code=4)
+    assert not handle.finished()
+    Path("go").touch()
+    status = handle.wait(90)
+    assert (str(status.state), status.completed, status.cancelled) == ("Cancelled", 2, 1)
+    assert "already" in run("stop", handle.run_id, "--member", "some_0")
+    exp.close()
+
+
 def test_runs_of_an_embedded_control_plane_are_shown_after_its_driver_ended(folder: Path) -> None:
     with Experiment("gone", slots=1) as exp:
         handle = exp.start(exp.create_model("model", shell(exp, "echo here")), quiet=True)

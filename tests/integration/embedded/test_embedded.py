@@ -58,6 +58,13 @@ def test_the_password_is_in_files_of_mode_0600_and_in_no_argument_list(folder: P
                 continue
 
 
+def test_it_opens_no_unix_socket(folder: Path) -> None:
+    server = embedded.start(folder)
+    assert client(server).config_get("unixsocket") == {"unixsocket": ""}
+    sockets = [path for path in folder.rglob("*") if path.is_socket()]
+    assert not sockets
+
+
 def test_what_was_written_is_there_when_the_server_comes_back_at_its_old_address(folder: Path) -> None:
     first = embedded.start(folder)
     client(first).set("kept", "yes")

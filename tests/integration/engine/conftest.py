@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.engine.plane import Plane
-from tests.integration.engine.servers import Server
+from tests.integration.engine.servers import Server, running_server
 
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="te-test-"))
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -30,13 +24,9 @@ def server(shared_server: Server) -> Server:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
+def own_server() -> Iterator[Server]:
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
-"""A real Valkey server that a test owns."""
+"""A real Valkey server that tests own."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -47,3 +51,16 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(20)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A server in a folder of its own; both are gone after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="te-test-"))
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

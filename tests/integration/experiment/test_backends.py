@@ -211,7 +211,10 @@ deadline = time.monotonic() + 60
 while len([name for name in os.listdir("..") if name.startswith("here_")]) < int(sys.argv[1]):
     assert time.monotonic() < deadline
     time.sleep(0.02)
-json.dump({"address": address, "pid": pid, "cpus": sorted(os.sched_getaffinity(pid))}, open("result.json", "w"))
+folder = os.path.dirname(address.removeprefix("unix://"))
+mode = oct(os.stat(folder).st_mode & 0o777) if address.startswith("unix") else ""
+found = {"address": address, "pid": pid, "cpus": sorted(os.sched_getaffinity(pid)), "mode": mode}
+json.dump(found, open("result.json", "w"))
 """
 
 
@@ -261,6 +264,8 @@ def test_members_share_a_colocated_database_only_with_prefixes_and_it_ends_with_
             path = each["address"].removeprefix("unix://")
             assert path.startswith("/tmp/")
             assert len(path) < 60
+            # Members' own permissions of the socket (0755) matter to nobody else: only its owner comes into the folder.
+            assert each["mode"] == "0o700"
             eventually(lambda path=path: not os.path.exists(path), what="the end of a socket")  # type: ignore[misc]
     eventually(lambda: not (folder / "chosen.socket").exists(), what="the end of the chosen socket")
 

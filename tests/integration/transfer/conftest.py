@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.engine.servers import Server
+from tests.integration.engine.servers import Server, running_server
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
@@ -21,12 +19,8 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="te-test-"))
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
