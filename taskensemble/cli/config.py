@@ -11,6 +11,7 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli.output import JSON_OPTION, print_json, table
+from taskensemble.cli.plane import living
 from taskensemble.engine.urls import without_password
 from taskensemble.errors import InputError
 from taskensemble.launch import control as planes
@@ -48,11 +49,10 @@ def config(context: typer.Context) -> None:
 
 @app.command()
 def show(path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
-    """Print each setting, where it comes from, and the control plane that drivers in the folder use; secrets are hidden."""
+    """Print each setting, where it comes from, and the control plane that commands in the folder use; secrets are hidden."""
     folder = path.resolve()
     found = {name: configuration.find(name, folder) for name in configuration.SETTINGS}
-    control = planes.given(folder=folder) or planes.find(folder)
-    plane = without_password(control.broker_url) if control else "embedded, started by each driver"
+    plane, experiment = _plane(folder)
     if as_json:
         settings = {
             name: {
@@ -71,7 +71,7 @@ def show(path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
             for name, value in found.items()
         ),
     )
-    typer.echo(f"\nControl plane: {plane}")
+    typer.echo(f"\nControl plane: {plane}{f', of the experiment in {experiment}' if experiment else ''}")
 
 
 @app.command()
@@ -141,6 +141,19 @@ def completion(
         print_json({"shell": name, "script": script})
     else:
         typer.echo(script)
+
+
+def _plane(folder: Path) -> tuple[str, str]:
+    """Address of the control plane that commands in `folder` use, or why there is none; and the folder below, if it is of one."""
+    try:
+        control = living(folder)
+    except InputError as error:
+        # Whoever looks for a wrong setting has to see the others, and where each comes from.
+        return str(error), ""
+    if control is None:
+        return "embedded, started by each driver", ""
+    below = control.folder.name if control.folder.parent == folder else ""
+    return without_password(control.broker_url), below
 
 
 def _file(path: Path, here: bool) -> Path:

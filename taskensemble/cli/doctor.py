@@ -18,7 +18,7 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli.output import JSON_OPTION, print_json, table
-from taskensemble.cli.plane import PATH_OPTION
+from taskensemble.cli.plane import PATH_OPTION, living
 from taskensemble.engine.urls import without_password
 from taskensemble.errors import InputError, TaskensembleError
 from taskensemble.launch import control as planes
@@ -279,6 +279,7 @@ def _file_systems(path: Path) -> Iterator[Finding]:
 def _settings(path: Path) -> Finding:
     try:
         sources = {found.source for name in configuration.SETTINGS if (found := configuration.find(name, path)).source}
+        planes.given(folder=path)
     except InputError as error:
         return Finding("Settings", "missing", "", str(error))
     return Finding("Settings", "ok", ", ".join(sorted(sources)) or "none: everything is embedded")
@@ -286,14 +287,16 @@ def _settings(path: Path) -> Finding:
 
 def _control_plane(path: Path) -> Finding:
     try:
-        control = planes.given(folder=path) or planes.find(path.resolve())
+        control = living(path)
         if control is None:
-            return Finding("Control plane", "ok", "none here: drivers start their own")
+            return Finding("Control plane", "ok", "none running here: drivers start their own")
         control.store.ping()
         workers = len(control.store.workers())
         address = without_password(control.broker_url)
         tls = "TLS" if control.broker_url.startswith(("rediss:", "valkeys:", "amqps:")) else "no TLS"
         control.close()
+    except InputError as error:
+        return Finding("Control plane", "warning", "", str(error))
     except TaskensembleError as error:
         return Finding("Control plane", "missing", "", str(error))
     advice = "" if workers else "no worker is registered: taskensemble worker"

@@ -38,7 +38,9 @@ def opened(
         InputError: several experiments in `path` have one
     """
     folder = path.resolve()
-    control = planes.for_reader(folder, broker, store, user) or planes.for_reader(_only_child(folder), user=user)
+    control = planes.for_reader(folder, broker, store, user)
+    if control is None and (child := _only_child(folder, ended=True)) is not None:
+        control = planes.for_reader(child, user=user)
     if control is None:
         raise ControlPlaneError(
             f"No control plane in {folder}: name the experiment's folder with --path, or a broker with --broker or "
@@ -50,14 +52,32 @@ def opened(
         control.close()
 
 
-def _only_child(folder: Path) -> Path:
+def living(path: Path, user: str = "viewer") -> planes.ControlPlane | None:
+    """The control plane that `opened` would use, if it lives: nothing is started or brought back. The caller closes it.
+
+    Parameters:
+        user: as for `opened`
+
+    Raises:
+        InputError: those of several experiments in `path` live
+    """
+    folder = path.resolve()
+    control = planes.given(folder=folder) or planes.find(folder, user)
+    if control is None and not embedded.exists(folder):
+        child = _only_child(folder, ended=False)
+        control = planes.find(child, user) if child is not None else None
+    return control
+
+
+def _only_child(folder: Path, *, ended: bool) -> Path | None:
+    """The one experiment in `folder` that has a control plane: living ones first, then, with `ended`, what can be brought back."""
     try:
         children = [child for child in sorted(folder.iterdir()) if child.is_dir() and embedded.exists(child)]
     except OSError as error:
         raise InputError(f"--path {folder} cannot be read: {error.strerror}.") from error
-    living = [child for child in children if embedded.attach(child) is not None]
-    candidates = living or children
+    alive = [child for child in children if embedded.attach(child) is not None]
+    candidates = alive or (children if ended else [])
     if len(candidates) > 1:
         names = ", ".join(child.name for child in candidates)
         raise InputError(f"Several experiments in {folder} have runs ({names}): name one with --path.")
-    return candidates[0] if candidates else folder
+    return candidates[0] if candidates else None

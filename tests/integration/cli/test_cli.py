@@ -232,6 +232,35 @@ def test_doctor_finds_what_is_there_and_config_hides_passwords(monkeypatch: pyte
     assert "hunter2" not in shown
 
 
+def test_doctor_and_config_see_the_control_plane_that_status_sees_beside_a_driver(folder: Path) -> None:
+    (folder / "plate").mkdir()
+    exp = Experiment("plate", exp_path=str(folder / "plate"))
+    handle = exp.start(exp.create_model("model", shell(exp, "sleep 600"), grace=1), block=False)
+    server = embedded.attach(folder / "plate")
+    assert server is not None
+    address = f"redis://:***@127.0.0.1:{server.port}/0"
+    assert handle.run_id in run("status")
+    eventually(lambda: "1 worker" in _control_plane_of_doctor()["found"])
+    assert _control_plane_of_doctor()["found"].startswith(address)
+    assert json.loads(run("config", "show", "--json"))["control_plane"] == address
+    assert f"{address}, of the experiment in plate" in run("config")
+    # A second experiment beside it: each driver has its own, and nobody guesses.
+    (folder / "other").mkdir()
+    other = Experiment("other", exp_path=str(folder / "other"))
+    assert other.start(other.create_model("model", shell(other, "true")), quiet=True).status().completed == 1
+    assert "(other, plate)" in _control_plane_of_doctor()["found"] + _control_plane_of_doctor()["advice"]
+    assert "(other, plate)" in run("config")
+    exp.stop_all()
+    exp.close()
+    other.close()
+    assert "none running here" in _control_plane_of_doctor()["found"]
+
+
+def _control_plane_of_doctor() -> dict[str, str]:
+    findings: list[dict[str, str]] = json.loads(run("doctor", "--json"))
+    return next(finding for finding in findings if finding["subject"] == "Control plane")
+
+
 def test_a_terminal_shows_a_live_bar(folder: Path) -> None:
     Path("driver.py").write_text(
         "from taskensemble import Experiment\nexp = Experiment('live', slots=2)\n"
