@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -20,6 +21,7 @@ import pytest
 
 from taskensemble import Experiment
 from taskensemble.cli.databases import RECORD, _record
+from taskensemble.engine.store import Store
 from taskensemble.errors import DatabaseError
 from taskensemble.launch import embedded
 
@@ -240,8 +242,9 @@ def test_doctor_and_config_see_the_control_plane_that_status_sees_beside_a_drive
     assert server is not None
     address = f"redis://:***@127.0.0.1:{server.port}/0"
     assert handle.run_id in run("status")
-    eventually(lambda: "1 worker" in _control_plane_of_doctor()["found"])
-    assert _control_plane_of_doctor()["found"].startswith(address)
+    with contextlib.closing(Store.connect(server.url)) as store:
+        eventually(store.workers)
+    assert _control_plane_of_doctor()["found"] == f"{address}, no TLS, 1 worker"
     assert json.loads(run("config", "show", "--json"))["control_plane"] == address
     assert f"{address}, of the experiment in plate" in run("config")
     # A second experiment beside it: each driver has its own, and nobody guesses.
