@@ -71,6 +71,7 @@ lock:
 	  --extra dev pyproject.toml -o requirements-ci.lock
 
 $(VENV)/.installed: $(VENV)/bin/python $(STAMP_INPUTS)
+	@echo "Installing the package and torch into $(VENV): pip says nothing meanwhile, and needs minutes the first time."
 	$(LOCK) $(PIP_INSTALL) -e '.[torch,plots]'
 	@touch $@
 

@@ -288,7 +288,11 @@ class RunHandle:
         return events
 
     def _note_loneliness(self, progress: Progress) -> None:
-        if not self._control.store.workers():
+        if self._control.store.workers():
+            return
+        if self._control.has_worker:
+            progress.note(f"{self.run_id} waits: its worker is starting.")
+        else:
             progress.note(f"{self.run_id} waits: no worker is registered. Start one with `taskensemble worker`.")
 
     def _note_failures(self, progress: Progress, status: RunStatus, noted: set[int]) -> None:

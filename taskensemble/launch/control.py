@@ -124,7 +124,7 @@ class ControlPlane:
         Parameters:
             allocation: inside an allocation of a scheduler its slots are the whole allocation
         """
-        if not self.is_own or any(worker.alive for worker in self._workers):
+        if not self.is_own or self.has_worker:
             return
         self._slots, self._allocation = slots, allocation
         if not self.is_open:
@@ -142,6 +142,11 @@ class ControlPlane:
                 allocation=allocation and from_environment(os.environ) is not None,
             )
         ]
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker that this process started lives: registered, or about to be."""
+        return any(worker.alive for worker in self._workers)
 
     def check(self) -> None:
         """Replace a worker of this process's own that has died; its members run again there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -15,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the source distribution of this tree."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of this tree."""
     pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("wheel")
     build = (
@@ -36,6 +37,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.write_bytes((ROOT / name).read_bytes())
     subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True, timeout=120)
     (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    """The wheel that is built from the source distribution."""
+    folder = source.parent
     command = [
         sys.executable,
         "-m",
@@ -46,12 +54,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-build-isolation",
         "-w",
         folder,
-        archive,
+        source,
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
     return built
+
+
+def test_the_source_distribution_holds_the_repository_and_nothing_compiled(source: Path) -> None:
+    with tarfile.open(source) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    tree = source.parent / "tree"
+    files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    # Dot files serve the repository itself; setuptools writes metadata of its own beside the sources.
+    wanted = {name for name in files if not any(part.startswith(".") for part in Path(name).parts)}
+    assert {name for name in wanted - inside if ".egg-info/" not in name} == set()
+    assert [name for name in inside if name.endswith((".so", ".pyc", "te-guard"))] == []
 
 
 def test_the_wheel_is_for_this_platform_and_any_python_3(wheel: Path) -> None:
