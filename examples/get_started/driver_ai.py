@@ -1,5 +1,6 @@
 """The throws again, with a model in a database beside them."""
 
+# --8<-- [start:model]
 import sys
 
 import torch
@@ -9,7 +10,6 @@ from taskensemble import Experiment
 from taskensemble.ml.torch import script_model
 
 
-# --8<-- [start:model]
 class Height(torch.nn.Module):
     """How high a ball comes: (speed, drag) -> height, from the exact solution."""
 

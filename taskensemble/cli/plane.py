@@ -70,7 +70,7 @@ def living(path: Path, user: str = "viewer") -> planes.ControlPlane | None:
 
 
 def _only_child(folder: Path, *, ended: bool) -> Path | None:
-    """The one experiment in `folder` that has a control plane: living ones first, then, with `ended`, what can be brought back."""
+    """The one experiment in `folder` that has a control plane: a living one, or else, with `ended`, one that has ended."""
     try:
         children = [child for child in sorted(folder.iterdir()) if child.is_dir() and embedded.exists(child)]
     except OSError as error:
