@@ -161,11 +161,16 @@ def _check_further(factory: str, chosen: type, further: Mapping[str, Any]) -> No
 
 
 def check_supported(launcher: str, settings: RunSettings | BatchSettings, owner: str) -> None:
-    """Refuse settings of another scheduler's.
+    """Refuse settings of another scheduler's, and batch settings where there is none.
 
     Raises:
         UnsupportedError: the launcher cannot use them; the message names their owner.
     """
+    if launcher == "local" and isinstance(settings, BatchSettings):
+        raise UnsupportedError(
+            f"batch_settings={type(settings).__name__} of {owner!r}: launcher='local' runs members on this machine and submits "
+            f"no jobs; leave batch_settings out, or give Experiment(launcher={settings.scheduler!r})"
+        )
     supported = _SUPPORTED.get(launcher)
     # A user's own class counts as the one of ours that it comes from.
     known = next((each for each in type(settings).__mro__ if each in _KNOWN), None)

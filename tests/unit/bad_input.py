@@ -124,6 +124,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('start_adaptive: kill_on_interrupt', "exp.start_adaptive(model=model(), generator=len, kill_on_interrupt='wrong')", 'InputTypeError', "kill_on_interrupt='wrong'"),
         ('stop: entities', "exp.stop('wrong')", 'InputTypeError', 'wrong'),
         ('create_batch_settings: launcher', "Experiment('e', launcher='slurm').start(exp.create_model('m', JsrunSettings('/bin/true')))", 'UnsupportedError', 'JsrunSettings'),
+        ('start: batch_settings without a scheduler', "exp.start(exp.create_model('m', true, batch_settings=SbatchSettings()))", 'UnsupportedError', "launcher='local'"),
     ],
     'Model': [
         ('retries', 'model(retries=-1)', 'InputError', 'retries=-1'),

@@ -100,6 +100,7 @@ def test_files_that_are_there_are_kept(exp: Experiment, tmp_path: Path) -> None:
         ("slurm", JsrunSettings("echo"), None, "JsrunSettings.*'m'.*launcher='slurm'"),
         ("lsf", SrunSettings("echo"), None, "SrunSettings"),
         ("slurm", RunSettings("echo"), QsubBatchSettings(nodes=1), "batch_settings=QsubBatchSettings"),
+        ("local", RunSettings("echo"), QsubBatchSettings(nodes=1), "batch_settings=Qsub.*'m'.*launcher='local'.*leave"),
     ],
 )
 def test_settings_of_another_scheduler_are_refused_at_the_start(
