@@ -108,7 +108,7 @@ def test_a_deleted_job_leaves_nothing_behind_and_requeue_asks_for_another(
     driver.result()
     (first,) = grid_engine.jobs()
     grid_engine.run("qdel", first)
-    told = driver.result(timeout=400)
+    told = driver.result(timeout=200)
     assert told["states"] == ["Completed"] * 2
     for trace in told["traces"]:
         assert trace[1] == "1"
