@@ -56,6 +56,8 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Ce
         broker_use_ssl=urls.amqp_tls(broker_url),
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=4.0,
+        # An error reply (its disk or memory is full, it is a replica now) passes as an outage does.
+        broker_channel_error_retry=True,
         broker_transport_options={"socket_connect_timeout": 4.0, "socket_keepalive": True}
         if urls.is_redis(broker_url)
         else {},

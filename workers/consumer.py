@@ -50,7 +50,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         def take(message: Any) -> None:
             try:
                 handle(message)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
                 logger.exception(
                     "Message %s is refused: its body or headers are none of a task: %s", message.delivery_tag, error
                 )
@@ -68,7 +68,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
                     max_retries=1, interval_start=0, interval_step=0, interval_max=0, reraise_as_library_errors=False
                 )
                 return conn
-            except conn.connection_errors as error:
+            except (*conn.connection_errors, *conn.channel_errors) as error:
                 logger.warning("The broker %s cannot be reached: %s", urls.without_password(conn.as_uri()), error)
             until = time.monotonic() + pause
             while (left := until - time.monotonic()) > 0:

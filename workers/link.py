@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -23,11 +23,23 @@ logger = logging.getLogger("taskensemble.worker")
 
 Callback = Callable[[Any], None]
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_PASSING = (b"LOADING", b"BUSY", b"TRYAGAIN", b"CLUSTERDOWN", b"MASTERDOWN", b"NOSCRIPT")
+_PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "READONLY")
+_FULL = ("MISCONF", "OOM", "NOREPLICAS")
+"""What a server says that can write nothing: its disk or memory is full, or its replicas are gone."""
 
 
 class ReplyError(Exception):
     """An error reply of the server."""
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether the server refuses all that writes, whoever asks: its disk or its memory is full."""
+        return str(self).startswith(_FULL)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same command will do later."""
+        return self.writes_nothing or str(self).startswith(_PASSING)
 
 
 class _Incomplete(Exception):
@@ -70,6 +82,14 @@ def _parse(data: bytearray, at: int) -> tuple[Any, int]:
     if kind == 0x2D:  # -
         return ReplyError(line.decode("utf-8", "replace")), at
     return line, at
+
+
+class _Operation(NamedTuple):
+    """A command that waits to be sent, or for its answer."""
+
+    parts: tuple[Any, ...]
+    callback: Callback | None
+    insists: bool
 
 
 class Wire:
@@ -183,9 +203,10 @@ class Link:
         self._on_order = on_order
         self._on_open = on_open
         self._sha = b""
-        self._waiting: deque[tuple[tuple[Any, ...], Callback | None]] = deque()
-        self._sent: deque[tuple[tuple[Any, ...], Callback | None]] = deque()
+        self._waiting: deque[_Operation] = deque()
+        self._sent: deque[_Operation] = deque()
         self._not_before = 0.0
+        self._refused = False
 
     @property
     def unanswered(self) -> int:
@@ -197,13 +218,26 @@ class Link:
         """Whether the store could be reached at the last look."""
         return self._wire.connected
 
-    def call(self, run_id: str, operation: str, arguments: Sequence[Any], callback: Callback | None = None) -> None:
-        """An operation of store.lua; the callback gets its answer, or an Exception."""
-        self._waiting.append((("EVALSHA", None, 1, run_key(run_id), operation, *arguments), callback))
+    def call(
+        self,
+        run_id: str,
+        operation: str,
+        arguments: Sequence[Any],
+        callback: Callback | None = None,
+        *,
+        insists: bool = True,
+    ) -> None:
+        """An operation of store.lua; the callback gets its answer, or a ReplyError.
 
-    def command(self, *parts: Any, callback: Callback | None = None) -> None:
-        """Any command that may be repeated."""
-        self._waiting.append((parts, callback))
+        Arguments:
+            insists: a server whose disk or memory is full is asked again until it has room; else the callback is told.
+        """
+        parts = ("EVALSHA", None, 1, run_key(run_id), operation, *arguments)
+        self._waiting.append(_Operation(parts, callback, insists))
+
+    def command(self, *parts: Any, callback: Callback | None = None, insists: bool = True) -> None:
+        """Any command that may be repeated; `insists` as for `call`."""
+        self._waiting.append(_Operation(parts, callback, insists))
 
     def descriptors(self) -> list[int]:
         """What to wait on for `receive`."""
@@ -226,7 +260,7 @@ class Link:
         while self._waiting:
             item = self._waiting.popleft()
             self._sent.append(item)
-            batch.append(pack(*(self._sha if part is None else part for part in item[0])))
+            batch.append(pack(*(self._sha if part is None else part for part in item.parts)))
         try:
             self._wire.write(b"".join(batch))
         except OSError as error:
@@ -239,7 +273,7 @@ class Link:
             try:
                 for answer in self._orders.read():
                     if isinstance(answer, list) and answer[0] == b"message":
-                        self._on_order(json.loads(answer[2]))
+                        self._take_order(answer[2])
             except OSError:
                 self._orders.drop()
         if not self._wire.connected:
@@ -250,18 +284,35 @@ class Link:
         except OSError as error:
             self._break(error)
             return
+        demoted = False
         for answer in answers:
             item = self._sent.popleft()
-            if isinstance(answer, ReplyError) and str(answer).encode().startswith(_PASSING):
-                if str(answer).startswith("NOSCRIPT"):
-                    self.command("SCRIPT", "LOAD", SCRIPT)
-                self._waiting.append(item)
-                self._not_before = time.monotonic() + 0.2
-                continue
-            if isinstance(answer, ReplyError):
-                logger.error("The record store refused %s: %s", " ".join(map(str, item[0][:5])), answer)
-            if item[1] is not None:
-                item[1](answer)
+            if not isinstance(answer, ReplyError):
+                self._refused = self._refused and item.parts[0] != "EVALSHA"
+            else:
+                demoted |= str(answer).startswith("READONLY")
+                if answer.writes_nothing and not self._refused:
+                    logger.error("The record store writes nothing, trying again until it does: %s", answer)
+                self._refused = answer.writes_nothing
+                if answer.passes and (item.insists or not answer.writes_nothing):
+                    if str(answer).startswith("NOSCRIPT"):
+                        self.command("SCRIPT", "LOAD", SCRIPT)
+                    self._waiting.append(item)
+                    self._not_before = time.monotonic() + 0.2
+                    continue
+                if not answer.passes:
+                    logger.error("The record store refused %s: %s", " ".join(map(str, item.parts[:5])), answer)
+            if item.callback is not None:
+                item.callback(answer)
+        if demoted:
+            self._break(ConnectionError("it is a replica now"))
+
+    def _take_order(self, text: bytes) -> None:
+        """Every worker reads the channel: what one of them stumbled over would end them all."""
+        try:
+            self._on_order(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            logger.exception("An order is refused: %s: %s", error, text[:200].decode("utf-8", "replace"))
 
     def close(self) -> None:
         """Closes both connections."""

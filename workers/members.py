@@ -64,6 +64,8 @@ _ASSETS_LAST = 5.0
 """Seconds for which the assets of a run are believed to be where they were seen."""
 _NEXT_GANG = 3.0
 """Seconds until a worker looks again at members that run together while others take slots first."""
+_NEXT_CLAIM = 3.0
+"""Seconds until a worker reads a queue again after the store has stumbled over one of its messages."""
 _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 _TOLD_WITHIN = 1.0
@@ -169,8 +171,9 @@ class Members:
         self._hungry = ""
         """A queue whose members have long found no room because smaller ones took it: nothing else is fetched until they do."""
         self._refused: set[str] = set()
+        self._unreadable: set[bytes] = set()
         self._later: dict[str, float] = {}
-        """Queues of members that run together, and until when others take slots first (monotonic)."""
+        """Queues that are left alone, and until when (monotonic): others take slots first, or a claim has failed."""
 
     # What the event loop calls
 
@@ -347,6 +350,7 @@ class Members:
     def _on_claims(self, attempts: Sequence[Attempt], answer: Any) -> None:
         if isinstance(answer, ReplyError):
             for attempt in attempts:
+                self._later[attempt.queue] = time.monotonic() + _NEXT_CLAIM
                 self._drop(attempt)
                 attempt.request.reject(requeue=True)
             return
@@ -727,7 +731,7 @@ class Members:
         """Asks the store for the queues of active runs."""
         if self.allocation is not None:
             self.link.command("SMEMBERS", reserved_key(self.allocation.job_id), callback=self._on_reserved)
-        self.link.command("HVALS", "te:queues", callback=self._on_queue_list)
+        self.link.command("HGETALL", "te:queues", callback=self._on_queue_list)
 
     def _on_reserved(self, answer: Any) -> None:
         if isinstance(self.node, AllocationSlots) and not isinstance(answer, ReplyError):
@@ -736,7 +740,14 @@ class Members:
     def _on_queue_list(self, answer: Any) -> None:
         if isinstance(answer, ReplyError):
             return
-        records = [QueueRecord.model_validate_json(text) for text in answer]
+        records = []
+        for name, text in zip(answer[::2], answer[1::2], strict=True):
+            try:
+                records.append(QueueRecord.model_validate_json(text))
+            except ValueError as error:  # another version's, or anybody's
+                if name not in self._unreadable:
+                    self._unreadable.add(name)
+                    logger.error("The record of queue %s cannot be read: %s", name.decode("utf-8", "replace"), error)
         fitting = {
             record.name: record
             for record in records
@@ -780,12 +791,15 @@ class Members:
             arguments: list[Any] = [self.worker.name, node]
             for attempt in attempts:
                 arguments += (attempt.index, attempt.entity, attempt.token, attempt.number, attempt.pid)
-            self.link.call(run_id, "renew", arguments, partial(self._on_renewed, attempts))
+            self.link.call(run_id, "renew", arguments, partial(self._on_renewed, attempts), insists=False)
         if not by_run:
-            self.link.command("PING", callback=lambda answer: self._on_renewed((), answer))
+            self.link.command("PING", callback=lambda answer: self._on_renewed((), answer), insists=False)
 
     def _on_renewed(self, attempts: Sequence[Attempt], answer: Any) -> None:
         if isinstance(answer, ReplyError):
+            # While a server can write nothing, nobody can claim these members. Once it can, reapers look at leases anew.
+            if answer.writes_nothing:
+                self.guard.beat(0.8 * self.lease, 0.15 * self.lease)
             return
         self.guard.beat(0.8 * self.lease, 0.15 * self.lease)
         for attempt, word in zip(attempts, answer if attempts else (), strict=True):
@@ -821,7 +835,9 @@ class Members:
                 "seen": time.time(),
             }
         )
-        self.link.command("HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True))
+        self.link.command(
+            "HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True), insists=False
+        )
 
     def _look_for_hunger(self) -> None:
         """Asks how many members wait that do not fit now; only on a broker that can tell without being read."""

@@ -145,7 +145,7 @@ def _check_body(task: str, request: Any) -> None:
     wanted = _ARGUMENTS.get(task)
     try:
         given = request.args
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"its body is none of a task: {error}; give [arguments, keywords, embed]") from error
     if wanted is None or (len(given) == len(wanted) and all(map(isinstance, given, wanted))):
         return

@@ -64,6 +64,8 @@ class Reaper(threading.Thread):
         self._server = ""
         self._workers: list[WorkerRecord] = []
         """Those registered at this look."""
+        self._stumbled: set[str] = set()
+        """Runs that could not be looked at."""
         self._told: dict[tuple[str, int], str] = {}
         """What was said of entities that wait in vain."""
 
@@ -100,6 +102,12 @@ class Reaper(threading.Thread):
                 self._store.retire(run_id)
             except RecordSchemaError:
                 continue
+            except (redis.ConnectionError, redis.TimeoutError):
+                raise
+            except Exception:  # one run's trouble must not cost the others their reaper
+                if run_id not in self._stumbled:
+                    self._stumbled.add(run_id)
+                    logger.exception("The reaper cannot look at %s", run_id, extra={"run": run_id})
 
     def _look_at(self, run_id: str) -> None:
         run = self._store.run(run_id)

@@ -74,7 +74,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
                 try:
                     message = loads(bytes_to_str(item))
                     self._check_envelope(message)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     logger.error("What stands in %s is no message and is dropped: %s", queue, error)
                     continue
                 self.connection._deliver(message, queue)

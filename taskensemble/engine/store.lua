@@ -328,8 +328,10 @@ operations.claim = function()
             answer = 'schema'
         else
             local first, position = tonumber(fields[1]), tonumber(index)
-            local state = state_of(index)
-            if position < first or position >= first + tonumber(fields[2]) then
+            -- A number that the run does not have may be one that the server cannot take for an offset.
+            local there = position >= first and position < first + tonumber(fields[2])
+            local state = there and state_of(index)
+            if not there then
                 answer = 'gone'
             elseif state == 'x' or (state == 'q' and (run[3] or fields[3])) then
                 answer = 'cancelled'

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -651,7 +651,7 @@ class Store:
 
     def queues(self) -> list[QueueRecord]:
         """The queues of all active runs."""
-        return [QueueRecord.model_validate_json(text) for text in self._redis.hvals("te:queues")]
+        return _readable(QueueRecord, self._redis.hvals("te:queues"))
 
     def drop_queues(self, names: Iterable[str]) -> None:
         """Takes queues off the list, and tells the workers."""
@@ -677,7 +677,7 @@ class Store:
         """The registered workers; `age` says how long ago each was seen."""
         seconds, micros = self._redis.time()
         now = seconds + micros / 1e6
-        found = [WorkerRecord.model_validate_json(text) for text in self._redis.hvals("te:workers")]
+        found = _readable(WorkerRecord, self._redis.hvals("te:workers"))
         aged = (worker.model_copy(update={"age": max(0.0, now - worker.seen)}) for worker in found)
         return sorted(aged, key=lambda worker: worker.name)
 
@@ -763,6 +763,18 @@ class Store:
         return [_text(answer) for answer in self.call(run_id, "lose", *flat)]
 
 
+_AnyRecord = TypeVar("_AnyRecord", QueueRecord, WorkerRecord)
+
+
+def _readable(kind: type[_AnyRecord], texts: Iterable[bytes | str]) -> list[_AnyRecord]:
+    """Records of what all runs share: one of another version of taskensemble is nobody's trouble but its own."""
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(kind.model_validate_json(text))
+    return found
+
+
 def _setup_waits(token: str, workers: Sequence[WorkerRecord]) -> str:
     if not any(worker.age <= worker.lease for worker in workers):
         return "waits for a worker; none is registered"
@@ -805,13 +817,16 @@ def read_run(text: bytes | str, schema: bytes | str | None) -> RunRecord:
     """A RunRecord from what the store keeps.
 
     Raises:
-        RecordSchemaError: another version of taskensemble wrote it.
+        RecordSchemaError: another version of taskensemble wrote it, or somebody else.
     """
     if _text(schema) != str(SCHEMA):
         found = _text(schema) or "none"
         message = f"The run has record schema {found}, this is taskensemble with schema {SCHEMA}: "
         raise RecordSchemaError(message + "install the same version of taskensemble for drivers and workers")
-    return RunRecord.model_validate_json(text)
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValueError as error:
+        raise RecordSchemaError(f"The run's record cannot be read: {error}") from error
 
 
 def read_claims(answer: Sequence[Any]) -> list[Claim]:

@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from taskensemble import Experiment, Status
 from taskensemble.engine import messages
 from tests.chaos.journal import Figures, Journal, now
+from tests.chaos.test_faults_members import small_disk
 from tests.integration.engine.plane import Plane, until
 from tests.integration.engine.runs import one_entity
-from tests.integration.engine.servers import Server
+from tests.integration.engine.servers import Server, running_server
 from tests.integration.experiment.drivers import Driver
 from tests.rabbitmq import PROGRAM, Rabbit, running_rabbit
+
+__all__ = ["small_disk"]
 
 Tell = Callable[[Figures], None]
 
@@ -44,6 +48,49 @@ def test_a_broker_that_is_down_for_less_than_a_lease_costs_nothing_and_for_longe
     tell(journal.check(plane.store, run.run_id, 6, f"broker down, {down} than a lease", since=back))
     if lease > 8:
         assert {line.attempt for line in journal.lines()} == {1}
+
+
+@pytest.mark.parametrize("full", ["disk", "memory"])
+def test_a_control_plane_that_has_no_room_loses_nothing_and_goes_on_when_it_has(
+    journal: Journal, dice: random.Random, tell: Tell, small_disk: Path, tmp_path: Path, full: str
+) -> None:
+    lease = 6.0
+    with running_server(small_disk) as server:
+        plane = Plane(server.url, tmp_path)
+        try:
+            workers = [plane.worker("--slots", "2", "--lease", str(lease)) for _ in range(2)]
+            run, members = one_entity(plane.folder, journal.command(dice.uniform(0.5, 1.5)), 8)
+            plane.start(run, members)
+            journal.started(dice.randint(1, 4))
+            filling = small_disk / "filling"
+            if full == "disk":
+                subprocess.run(["dd", "if=/dev/zero", f"of={filling}", "bs=4k"], capture_output=True, check=False)
+            else:
+                server.client().config_set("maxmemory", 1)
+            until(lambda: not _writes(server), "the server refuses to write")
+            until(lambda: journal.lines("end"), "a member has ended meanwhile")
+            time.sleep(1.5 * lease)  # the outage itself
+            assert not _writes(server)
+            assert [worker.poll() for worker in workers] == [None, None]
+            if full == "disk":
+                filling.unlink()
+            else:
+                server.client().config_set("maxmemory", 0)
+            until(lambda: _writes(server), "the server writes again")
+            back = now()
+            assert plane.finish(run.run_id, 120).completed == 8
+            assert {line.attempt for line in journal.lines()} == {1}
+            assert [worker.poll() for worker in workers] == [None, None]
+            tell(journal.check(plane.store, run.run_id, 8, f"{full} of the control plane full", since=back))
+        finally:
+            plane.close()
+
+
+def _writes(server: Server) -> bool:
+    try:
+        return bool(server.client().set("room", 1))
+    except redis.ResponseError:
+        return False
 
 
 def strike_one_of_two(

@@ -54,9 +54,9 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """A server in a folder of its own; both are gone after the block."""
-    folder = Path(tempfile.mkdtemp(prefix="te-test-"))
+def running_server(place: Path | None = None) -> Iterator[Server]:
+    """A server in a folder of its own (in `place`); both are gone after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="te-test-", dir=place))
     server = Server(folder)
     try:
         server.start()

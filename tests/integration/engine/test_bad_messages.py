@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from taskensemble.engine import messages
+from taskensemble.engine.records import SCHEMA
+from taskensemble.engine.store import CONTROL_CHANNEL
 from tests.integration.engine import runs
 from tests.integration.engine.plane import Plane, until
 from tests.unit.bad_input import MESSAGES
@@ -37,3 +39,31 @@ def test_a_worker_refuses_wrong_messages_and_goes_on(plane: Plane, tmp_path: Pat
         assert worker.poll() is None
     messages.publish_setup(plane.broker_url, run)
     assert plane.finish(run.run_id).completed == 4
+
+
+def test_a_worker_refuses_wrong_orders_and_records_and_goes_on(plane: Plane, tmp_path: Path) -> None:
+    """Every worker reads these: what one of them stumbled over would end them all."""
+    worker = plane.worker("--slots", "2")
+    client, log = plane.store._redis, tmp_path / "w0.log"
+
+    def says(count: int, words: str) -> None:
+        until(lambda: log.read_text().count(words) >= count, f"{words}: {plane.log('w0')}")
+
+    for count, order in enumerate(("garbage", "7", '{"order": "cancel"}', "[" * 100_000), 1):
+        client.publish(CONTROL_CHANNEL, order)
+        says(count, "An order is refused")
+    client.hset("te:queues", "te.run.x", "{}")
+    client.publish(CONTROL_CHANNEL, '{"order": "queues"}')
+    says(1, "The record of queue te.run.x cannot be read")
+    client.hset("te:workers", "stranger", '{"name": "stranger", "of": "another version"}')
+    client.zadd("te:active", {"aaa": 0.0})
+    client.hset("te:{aaa}:run", mapping={"record": "{}", "schema": SCHEMA})
+    client.zadd("te:active", {"aab": 0.0})
+    client.set("te:{aab}:run", "a string")
+    says(1, "The reaper cannot look at aab")
+    run, members = runs.one_entity(tmp_path, ["/bin/true"], 4)
+    plane.start(run, members)
+    assert plane.finish(run.run_id).completed == 4
+    until(lambda: run.run_id not in plane.store.active_runs(), "the reaper goes on with the runs after it")
+    assert [found.name for found in plane.store.workers()] == ["w0"]
+    assert worker.poll() is None
