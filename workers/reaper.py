@@ -237,7 +237,7 @@ class Reaper(threading.Thread):
             if gone and ends.is_guarded(prefix) and self._stands("", f"burial:{worker.name}", "") < _BURIAL:
                 continue
             if gone:
-                process.end_trees(carried_tokens(prefix))
+                process.end_trees(carried_tokens(prefix) | held_tokens(self._store, prefix))
                 lose_worker(self._store, self._publisher, prefix, "its worker died")
                 ends.drop(prefix)
                 self._forget("", f"burial:{worker.name}")
@@ -331,10 +331,21 @@ def lose_worker(store: Store, publisher: messages.Publisher, token_prefix: str, 
             lose(store, publisher, store.run(run_id), store.held_by(run_id, token_prefix), reason)
 
 
+def held_tokens(store: Store, prefix: str) -> set[str]:
+    """Tokens with this prefix of attempts that run, as the store has it."""
+    tokens: set[str] = set()
+    for run_id in store.active_runs():
+        with suppress(RunNotFoundError, RecordSchemaError):
+            tokens.update(held.token for held in store.held_by(run_id, prefix))
+    return tokens
+
+
 def boot_id() -> str:
-    """What tells this boot of this machine from others."""
+    """What tells this boot of this machine from others, and the processes that can be seen here from those of a container that
+    shares the machine and its name."""
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {namespace}"
     return ""
 
 

@@ -11,8 +11,8 @@
  *
  * How a tree is found. The guard is a subreaper, so whatever a member starts stays below it, daemons included. A process below
  * the guard belongs to a member if the member's leader is among its ancestors, or it is in the leader's session or process
- * group, or its environment carries the member's TASKENSEMBLE_ATTEMPT_ID. A member has ended when its leader has and nothing of
- * its tree is left; what a leader leaves behind gets SIGTERM, then SIGKILL.
+ * group, or it has the member's mark (see `mark_of_attempt`), or its environment carries the member's TASKENSEMBLE_ATTEMPT_ID.
+ * A member has ended when its leader has and nothing of its tree is left; what a leader leaves behind gets SIGTERM, then SIGKILL.
  *
  * Members are started with vfork: the guard stays small, so that a start costs little whatever the worker's size, and learns of
  * a failed exec at once. Time is CLOCK_BOOTTIME: a suspended node finds its members overdue when it wakes. One thread, no locks.
@@ -74,6 +74,7 @@ struct member {
     double user, system;
     uint64_t peak;
     char *attempt; /* the whole entry TASKENSEMBLE_ATTEMPT_ID=… */
+    uint64_t mark; /* of the attempt; 0: none */
     struct stream streams[2];
 };
 
@@ -314,6 +315,20 @@ static bool has_environment(pid_t pid, const char *entry) {
     return found;
 }
 
+/* The mark of an attempt, which all that its program starts inherits, through fork, exec, setsid and an emptied environment: its
+ * soft limit of file locks, a resource that Linux has not looked at since 2.4.25. FNV-1a of the entry; workers/process.py computes
+ * the same. */
+static uint64_t mark_of_attempt(const char *entry) {
+    uint64_t mark = 14695981039346656037u;
+    for (; *entry != 0; entry++) mark = (mark ^ (unsigned char)*entry) * 1099511628211u;
+    return mark >> 1; /* all ones would mean no limit */
+}
+
+static bool has_mark(pid_t pid, uint64_t mark) {
+    struct rlimit found;
+    return mark != 0 && prlimit(pid, RLIMIT_LOCKS, NULL, &found) == 0 && found.rlim_cur == mark;
+}
+
 static struct process *find_process(struct process *all, size_t count, pid_t pid) {
     for (size_t i = 0; i < count; i++)
         if (all[i].pid == pid) return &all[i];
@@ -351,6 +366,8 @@ static struct process *scan(size_t *found) {
                 if (up->session == members[j].pid || up->group == members[j].pid || up->pid == members[j].pid) p->owner = &members[j];
             if (up->parent == self) break;
         }
+        for (size_t j = 0; j < member_count && p->owner == NULL; j++)
+            if (has_mark(p->pid, members[j].mark)) p->owner = &members[j];
         for (size_t j = 0; j < member_count && p->owner == NULL; j++)
             if (members[j].attempt != NULL && has_environment(p->pid, members[j].attempt)) p->owner = &members[j];
     }
@@ -420,10 +437,11 @@ static void close_stream(struct stream *s) {
     s->pipe = s->file = -1;
 }
 
-/* Moves what the pipe holds into the file, up to the member's limit; the rest is read and dropped. */
+/* Moves what the pipe holds into the file, up to the member's limit; the rest is read and dropped. At most as much as a pipe can
+ * hold: a member that writes without end must not keep the guard from the others, and from the time. */
 static void drain_stream(struct member *m, struct stream *s) {
     char part[65536];
-    while (s->pipe >= 0) {
+    for (int parts = 0; parts < 16 && s->pipe >= 0; parts++) {
         ssize_t n = read(s->pipe, part, sizeof part);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EAGAIN) return;
@@ -579,6 +597,7 @@ struct start {
     cpu_set_t cpus;
     bool pinned;
     int pipes[2]; /* write ends, or -1 */
+    uint64_t mark;
     sigset_t mask;
 };
 
@@ -588,6 +607,11 @@ static void become(const struct start *s, volatile int *failure, volatile enum s
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (s->pinned) sched_setaffinity(0, sizeof s->cpus, &s->cpus);
+    struct rlimit locks;
+    if (s->mark != 0 && getrlimit(RLIMIT_LOCKS, &locks) == 0) {
+        locks.rlim_cur = s->mark;
+        setrlimit(RLIMIT_LOCKS, &locks);
+    }
     *stage = STAGE_FOLDER;
     if (s->folder[0] != 0 && chdir(s->folder) < 0) goto failed;
     *stage = STAGE_OUTPUT;
@@ -711,7 +735,9 @@ static void spawn(const unsigned char *bytes, size_t count) {
         free(pointers);
         return;
     }
+    s.mark = attempt == NULL ? 0 : mark_of_attempt(attempt);
     struct member *m = new_member(f.id);
+    m->mark = s.mark;
     m->memory = f.memory;
     m->output_limit = f.output_limit;
     m->walltime = f.walltime;

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from taskensemble.guard import Ended, Guard, NotStarted, Stage, Why, tie
-from tests.integration.engine.plane import carriers, until
+from tests.integration.engine.plane import alive, carriers, until
 
 TREE = "trap '' TERM; (setsid sleep 600 &) ; sleep 601 & wait"
 
@@ -102,3 +102,27 @@ def test_what_is_set_for_one_member_replaces_what_all_have(tmp_path: Path) -> No
     guard.close()
     lines = [line for line in out.read_text().splitlines() if line.startswith("A")]
     assert lines == ["A=one", "AB=kept"]
+
+
+def test_a_daemon_that_has_emptied_its_environment_ends_with_its_member(tmp_path: Path) -> None:
+    """Nothing of it tells whose it is but the mark: its parent is gone, session, group and environment are its own."""
+    guard = Guard()
+    guard.set_environment(1, dict(os.environ))
+    pid = tmp_path / "pid"
+    program = (
+        f"(env -i /usr/bin/setsid /bin/sh -c 'echo $$ > {pid}.new; /bin/mv {pid}.new {pid}; exec /bin/sleep 600' &)"
+    )
+    program += f"; until [ -e {pid} ]; do sleep 0.02; done; exit 0"
+    for number, text in enumerate((program, "sleep 600"), 1):
+        places = {"folder": str(tmp_path), "out": str(tmp_path / "o"), "err": str(tmp_path / "e")}
+        extra = {"TASKENSEMBLE_ATTEMPT_ID": f"{tmp_path.name}:{number}"}
+        guard.spawn(number, ["/bin/sh", "-c", text], environment=1, extra=extra, grace=5.0, **places)
+    guard.flush()
+    (end,) = ends(guard, 1)
+    assert isinstance(end, Ended)
+    assert (end.id, end.returncode) == (1, 0)
+    assert not alive(int(pid.read_text()))
+    guard.end(2)
+    guard.flush()
+    ends(guard, 1)
+    guard.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from taskensemble.engine.records import State
-from tests.integration.engine.plane import Plane, alive, until
+from tests.integration.engine.plane import ROOT, Plane, alive, until
 from tests.integration.engine.runs import one_entity
 
 PROGRAM = 'echo $$ >> "$0"; until [ -e "$0.end" ]; do sleep 0.02; done; exit $(cat "$0.end")'
@@ -130,3 +131,38 @@ def test_a_program_that_alone_is_told_to_end_has_failed(plane: Plane, tmp_path: 
     attempt = plane.store.attempts(run.run_id)[0]
     assert (attempt.attempt, attempt.returncode) == (1, -signal.SIGTERM)
     assert "SIGTERM" in attempt.reason
+
+
+def test_workers_in_containers_of_one_machine_and_name_do_not_take_each_other_for_dead(
+    plane: Plane, tmp_path: Path
+) -> None:
+    """Each sees its own processes alone: a pid that is not there says nothing of a worker in another container."""
+    contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *(["-r"] if os.geteuid() else [])]
+    if subprocess.run([*contained, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process namespaces can be made here")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TASKENSEMBLE_BROKER_URL": plane.broker_url, "PYTHONPATH": str(ROOT)}
+    command = [*contained, sys.executable, "-P", "-m", "workers.app", "--slots", "1", "--name", "contained"]
+    with (tmp_path / "contained.log").open("wb") as log:
+        worker = subprocess.Popen(
+            command, env={**environment, "TMPDIR": str(temporary)}, cwd=tmp_path, stdout=log, stderr=log
+        )
+    try:
+        until(lambda: [found.name for found in plane.store.workers()] == ["contained"], "it has registered", 60)
+        pids = tmp_path / "pids"
+        run, members = one_entity(tmp_path, ["/bin/sh", "-c", PROGRAM, str(pids)])
+        plane.start(run, members)
+        until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the program runs")
+        plane.worker("--slots", "1")
+        looks = plane.record("w0").beat
+        until(lambda: plane.record("w0").beat > looks + 1, "the other one has looked at it for seconds")
+        assert [found.name for found in plane.store.workers()] == ["contained", "w0"]
+        (tmp_path / "pids.new").write_text("0")
+        (tmp_path / "pids.new").rename(tmp_path / "pids.end")
+        assert plane.finish(run.run_id).completed == 1
+        assert plane.store.attempts(run.run_id)[0].attempt == 1
+        assert len(pids.read_text().split()) == 1
+    finally:
+        worker.kill()
+        worker.wait()
