@@ -69,6 +69,7 @@ def program(main: Callable[[list[str]], int], *argv: str) -> None:
     raise Exited(f"exit {code}: {said.getvalue()}")
 
 
+@pytest.mark.usefixtures("mpi_launchers")
 @pytest.mark.parametrize(("code", "error", "words"), CASES)
 def test_wrong_input_is_refused_in_words_that_name_it(
     code: str, error: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

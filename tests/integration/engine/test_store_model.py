@@ -71,7 +71,8 @@ class Model:
         """Closes an entity that has nothing left; whether the second may start now."""
         if self.closed[entity] or self.count(entity, "nqr"):
             return False
-        failed, cancelled = self.count(entity, "f"), self.cancelled[entity]
+        # A member that was stopped on its own leaves its entity incomplete, as a cancelled one is.
+        failed, cancelled = self.count(entity, "f"), self.cancelled[entity] or self.count(entity, "x") > 0
         self.closed[entity] = "f" if failed else "x" if cancelled else "c"
         if entity == 0 and self.closed[0] != "c":
             self.cancel(1)

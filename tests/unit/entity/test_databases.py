@@ -56,6 +56,7 @@ def test_a_cluster_on_nodes_is_one_command_or_several(single_cmd):
     assert len(database.entities[0].run_settings.mpmd) == (4 if single_cmd else 0)
 
 
+@pytest.mark.usefixtures("mpi_launchers")
 @pytest.mark.parametrize(
     ("keywords", "error", "told"),
     [

@@ -44,6 +44,7 @@ def test_names_can_be_added_and_taken_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert is_secret("OTHER_KEY")
 
 
+@pytest.mark.usefixtures("mpi_launchers")
 @pytest.mark.parametrize("kind", [RunSettings, MpirunSettings, SrunSettings])
 def test_neither_preview_nor_record_shows_a_secret(
     kind: type[RunSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
