@@ -10,7 +10,7 @@ LOCK := flock .make.lock
 TORCH_ONLY := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 \
   cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
 
-.PHONY: demo test test-system test-long lint lock locked format bench bench-check docs wheel clean programs
+.PHONY: demo test test-system test-gpu test-long lint lock locked format bench bench-check docs wheel clean programs
 
 demo: $(VENV)/.installed programs
 	$(BIN)/taskensemble demo
@@ -21,6 +21,9 @@ test: $(VENV)/.installed-dev programs
 test-system: $(VENV)/.installed-dev programs
 	bash tests/system/install.sh
 	$(PYTEST) tests/system $(TESTFLAGS)
+
+test-gpu: $(VENV)/.installed-dev programs
+	$(PYTEST) tests/gpu $(TESTFLAGS)
 
 test-long: $(VENV)/.installed-dev programs
 	TASKENSEMBLE_CHAOS_ROUNDS=$${TASKENSEMBLE_CHAOS_ROUNDS:-20} $(PYTEST) tests/chaos --timeout 7200 $(TESTFLAGS)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ai [--quick] [--rounds N] [--seconds S] [--json FILE]`: print the table of figures.
+"""`python -m benchmarks.ai [--quick] [--rounds N] [--seconds S] [--json FILE] [--device GPU:0]`: print the table of figures.
 
 Everything that is compared runs in the same rounds, next to each other; a figure is the median of the rounds, a ratio
 the median of the rounds' ratios. `--quick` is for CI: two short rounds without ResNet-18, which only shows that all of it works.
@@ -26,19 +26,24 @@ def main() -> int:
         "--patience", type=float, default=0.0, help="seconds to wait for a calm machine before each group"
     )
     parser.add_argument("--json", type=Path, help="write every sample here as well")
+    parser.add_argument("--device", default="CPU", type=str.upper, help="where the models run: CPU (default) or GPU:n")
     options = parser.parse_args()
     rounds, seconds = (2, 0.2) if options.quick else (options.rounds, options.seconds)
     subjects = [LINEAR, CONVNET] if options.quick else [LINEAR, CONVNET, RESNET]
-    print(f"{os.process_cpu_count() if hasattr(os, 'process_cpu_count') else len(os.sched_getaffinity(0))} cores, "
-          f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {rounds} rounds of {seconds} s")  # fmt: skip
-    with Bench(seconds, subjects, options.patience) as bench:
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    print(
+        f"{cores} cores, models on {options.device}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
+        f"{rounds} rounds of {seconds} s"
+    )
+    with Bench(seconds, subjects, options.patience, options.device) as bench:
         for number in range(rounds):
             bench.round()
             print(f"round {number + 1} of {rounds} done", file=sys.stderr, flush=True)
         rows = list(bench.rows())
         if options.json:
             options.json.write_text(json.dumps(bench.samples.values, indent=1))
-    rows += memory_rows(subjects[-1])
+    if options.device == "CPU":
+        rows += memory_rows(subjects[-1])
     print(table(rows))
     return 0
 

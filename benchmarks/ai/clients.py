@@ -91,10 +91,10 @@ def rate(address: str, payloads: Sequence[bytes], length: int, seconds: float) -
 
 
 class InProcess:
-    """A process that only loads a model and calls it, with torch's own choice of threads."""
+    """A process that only loads a model and calls it, with torch's own choice of threads, on torch's `device`."""
 
-    def __init__(self, path: str, shape: tuple[int, ...]) -> None:
-        command = [sys.executable, "-m", "benchmarks.ai.in_process", path, json.dumps(shape)]
+    def __init__(self, path: str, shape: tuple[int, ...], device: str = "cpu") -> None:
+        command = [sys.executable, "-m", "benchmarks.ai.in_process", path, json.dumps(shape), device]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def median(self, size: int, seconds: float) -> float:

@@ -58,7 +58,7 @@ class Row:
 class Stack:
     """An AI database with the models stored, plain and batched, and a raw socket to it."""
 
-    def __init__(self, folder: Path, subjects: Sequence[Subject], poll: int | None, name: str) -> None:
+    def __init__(self, folder: Path, subjects: Sequence[Subject], poll: int | None, name: str, device: str) -> None:
         self.folder = folder
         self.record: DatabaseAddressRecord = start_database(
             DatabaseOptions(name=name, folder=folder, port=free_port(), poll=poll)
@@ -67,7 +67,7 @@ class Stack:
         self.client = Client(False, address=self.address)
         for subject in subjects:
             for batch in (0, 8):
-                self.client.set_model(f"{subject.name}{batch}", subject.blob(), "TORCH", batch_size=batch)
+                self.client.set_model(f"{subject.name}{batch}", subject.blob(), "TORCH", device, batch_size=batch)
             for i in range(CLIENTS):
                 self.client.put_tensor(f"{subject.name}.in{i}", subject.sample())
         self.raw = Raw(self.address)
@@ -89,24 +89,25 @@ class Stack:
 class Bench:
     """Everything that is up while the rounds go on: the database in both modes, and each model in process."""
 
-    def __init__(self, seconds: float, subjects: Sequence[Subject], patience: float = 0.0) -> None:
+    def __init__(self, seconds: float, subjects: Sequence[Subject], patience: float = 0.0, device: str = "CPU") -> None:
         self.seconds = seconds
         self.patience = patience
+        self.device = device
         self.subjects = subjects
         self.samples = Samples()
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Bench:
         folder = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="te-bench-")))
-        self.polling = Stack(folder, self.subjects, 200, "polling")
+        self.polling = Stack(folder, self.subjects, 200, "polling", self.device)
         self._exits.callback(self.polling.close)
-        self.sleeping = Stack(folder, [LINEAR], 0, "sleeping")
+        self.sleeping = Stack(folder, [LINEAR], 0, "sleeping", self.device)
         self._exits.callback(self.sleeping.close)
         self.alone: dict[str, InProcess] = {}
         for subject in self.subjects:
             path = folder / f"{subject.name}.pt"
             path.write_bytes(subject.blob())
-            self.alone[subject.name] = InProcess(str(path), subject.shape)
+            self.alone[subject.name] = InProcess(str(path), subject.shape, self.device.lower().replace("gpu", "cuda"))
             self._exits.callback(self.alone[subject.name].close)
         self.folder = folder
         return self

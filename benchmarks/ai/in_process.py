@@ -1,4 +1,7 @@
-"""Call a TorchScript model as often as asked: the limit that no database can beat. Started by `clients.InProcess`."""
+"""Call a TorchScript model as often as asked: the limit that no database can beat. Started by `clients.InProcess`.
+
+On a GPU a call takes its input from the host's memory and brings its output back there, as a database has to.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import torch
 
 
 def main() -> None:
-    model = torch.jit.load(sys.argv[1]).eval()
+    device = torch.device(sys.argv[3])
+    model = torch.jit.load(sys.argv[1], map_location=device).eval()
     shape = json.loads(sys.argv[2])
     clock = time.perf_counter_ns
     for line in sys.stdin:
@@ -20,10 +24,10 @@ def main() -> None:
         times = []
         with torch.inference_mode():
             for _ in range(3):
-                model(sample)
+                model(sample.to(device)).cpu()
             end = clock() + int(seconds * 1e9)
             while (start := clock()) < end:
-                model(sample)
+                model(sample.to(device)).cpu()
                 times.append(clock() - start)
         print(statistics.median(times) / 1000, flush=True)
 
