@@ -6,7 +6,12 @@ The names are those that SmartRedis looks for: `name` on the first device, `name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import NamedTuple
@@ -22,6 +27,11 @@ _LOAD_WITHIN = 600.0
 """Seconds: a first load starts an inference worker, which imports its backend."""
 _ANSWER_WITHIN = 30.0
 _CHUNK = 511 * 1024 * 1024
+_HANDED_OVER_FROM = 1024 * 1024
+"""Bytes of a model from which on a server of this host gets it through memory, not its socket."""
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_NOT_OPENED = "cannot open this MEMORY"
+"""What a server answers that runs in another process namespace, or as another user."""
 _EXTRAS = {"TORCH": "torch", "TF": "tensorflow", "TFLITE": "litert", "ONNX": "onnx"}
 
 
@@ -55,9 +65,9 @@ def load_assets(
 
     Arguments:
         record: the running database; every shard gets every asset.
-        content: the bytes of an asset, checked by the caller against its digest.
+        content: the bytes of an asset; they are checked against its digest before they are stored.
     Raises:
-        AssetError: the database refused one; the text names it and is the server's.
+        AssetError: one has changed, or the database refused it; the text names it and is the server's.
     """
     tagged = server_tags(record)
     by_backend = sorted(assets, key=lambda asset: asset.backend)
@@ -67,8 +77,13 @@ def load_assets(
         with ThreadPoolExecutor(max_workers=max(1, len(tagged))) as shards:
             for asset in group:
                 blob = content(asset)
-                for done in [shards.submit(_load, record, address, tag, asset, blob) for address, tag in tagged]:
-                    done.result()
+                checked = shards.submit(_check, asset, blob)
+                with _handed_over(record, asset, blob) as memory:
+                    checked.result()
+                    for done in [
+                        shards.submit(_load, record, address, tag, asset, blob, memory) for address, tag in tagged
+                    ]:
+                        done.result()
 
     with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
         for done in [pool.submit(load, group) for group in groups]:
@@ -89,7 +104,9 @@ def restore_assets(
     for address, tag in server_tags(record):
         for asset in assets:
             if not _holds(record, address, tag, asset):
-                _load(record, address, tag, asset, content(asset))
+                blob = content(asset)
+                _check(asset, blob)
+                _load(record, address, tag, asset, blob)
                 loaded += 1
     return loaded
 
@@ -126,20 +143,65 @@ def server_tags(record: DatabaseAddressRecord) -> list[tuple[str, bytes]]:
     return tags
 
 
-def _load(record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, blob: bytes) -> None:
+def _check(asset: AssetRecord, blob: bytes) -> None:
+    if hashlib.sha256(blob).hexdigest() != asset.digest:
+        where = asset.path or "the record store"
+        raise AssetError(f"{asset.kind} {asset.name!r} in {where} has changed since the start; start the run again")
+
+
+@contextlib.contextmanager
+def _handed_over(record: DatabaseAddressRecord, asset: AssetRecord, blob: bytes) -> Iterator[int]:
+    """The descriptor of sealed memory with a model's bytes, from which servers of this host take it; -1: none would.
+
+    The memory's name is the hash that is checked before anything is stored. By it servers know that they open the right
+    memory, and their inference workers which model they have loaded already.
+    """
+    here = record.host == socket.gethostname() and not record.external
+    if not here or asset.kind != "model" or len(blob) < _HANDED_OVER_FROM:
+        yield -1
+        return
+    descriptor = os.memfd_create(f"taskensemble-{asset.digest}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        rest = memoryview(blob)
+        while rest:
+            rest = rest[file.write(rest) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        yield descriptor
+
+
+def _load(
+    record: DatabaseAddressRecord, address: str, tag: bytes, asset: AssetRecord, blob: bytes, memory: int = -1
+) -> None:
     for copy in copies(asset, tag):
         try:
             with connected(address, login(record), timeout=_LOAD_WITHIN) as client:
-                client.ask(*_store_command(asset, copy, blob))
+                _store(client, asset, copy, blob, memory)
                 _verify(client, asset, copy, len(blob))
         except Refused as error:
             raise AssetError(_refusal(record, address, asset, copy, error)) from error
 
 
-def _store_command(asset: AssetRecord, copy: Copy, blob: bytes) -> list[Argument]:
+def _store(client: Administration, asset: AssetRecord, copy: Copy, blob: bytes, memory: int) -> None:
+    if memory >= 0:
+        try:
+            client.ask(*_store_command(asset, copy, ["MEMORY", os.getpid(), memory, asset.digest]))
+        except ReplyError as error:
+            if _NOT_OPENED not in str(error):
+                raise
+        else:
+            return
+    client.ask(*_store_command(asset, copy, ["BLOB", *_chunks(blob)]))
+
+
+def _chunks(blob: bytes) -> list[memoryview]:
+    view = memoryview(blob)
+    return [view[start : start + _CHUNK] for start in range(0, max(1, len(blob)), _CHUNK)]
+
+
+def _store_command(asset: AssetRecord, copy: Copy, content: list[Argument]) -> list[Argument]:
     tag: list[Argument] = ["TAG", asset.tag] if asset.tag else []
     if asset.kind == "script":
-        return ["AI.SCRIPTSET", copy.key, copy.device, *tag, "SOURCE", blob]
+        return ["AI.SCRIPTSET", copy.key, copy.device, *tag, "SOURCE", *content[1:]]
     words: list[Argument] = ["AI.MODELSTORE", copy.key, asset.backend, copy.device, *tag]
     if asset.batch_size:
         words += ["BATCHSIZE", asset.batch_size]
@@ -149,8 +211,7 @@ def _store_command(asset: AssetRecord, copy: Copy, blob: bytes) -> list[Argument
         words += ["MINBATCHTIMEOUT", asset.min_batch_timeout]
     if asset.backend == "TF":
         words += ["INPUTS", len(asset.inputs), *asset.inputs, "OUTPUTS", len(asset.outputs), *asset.outputs]
-    view = memoryview(blob)
-    return [*words, "BLOB", *(view[start : start + _CHUNK] for start in range(0, max(1, len(blob)), _CHUNK))]
+    return [*words, *content]
 
 
 def _verify(client: Administration, asset: AssetRecord, copy: Copy, size: int) -> None:

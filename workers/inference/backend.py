@@ -14,7 +14,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .frames import Tensor
+from .frames import Buffer, Tensor
 
 WRONG_INPUTS = "Number of keys given as INPUTS here does not match model definition"
 WRONG_OUTPUTS = "Number of keys given as OUTPUTS here does not match model definition"
@@ -88,7 +88,7 @@ class Backend(Protocol):
         """End runs that take longer, where the backend can."""
         ...
 
-    def load_model(self, blob: bytes | bytearray | memoryview, inputs: list[str], outputs: list[str]) -> Model:
+    def load_model(self, blob: Buffer, inputs: list[str], outputs: list[str]) -> Model:
         """Load a model; raises BackendError for one that is broken or refused."""
         ...
 

@@ -6,6 +6,7 @@ copied here: the tensors of a unit are views of the frame, of an element of the 
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,8 @@ TYPE_NAMES = ("", "FLOAT", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8",
 
 LOAD_MODEL, LOAD_SCRIPT, UNLOAD, RUN, QUIT = range(1, 6)
 STYLE_MODEL, STYLE_ENTRY_POINT, STYLE_POSITIONAL = range(3)
+STYLE_MEMORY = 1
+"""Of a LOAD MODEL: the blob lies in sealed memory."""
 OK, ERROR, SKIPPED = range(3)
 INLINE, SHARED, ELEMENT, REFERENCE = range(4)
 
@@ -32,7 +35,7 @@ _DIMS = tuple(struct.Struct(f"<{n}q") for n in range(65))
 _PADDING = tuple(bytes(n) for n in range(8))
 
 Dims = tuple[int, ...]
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 
 class FrameError(ValueError):
@@ -77,6 +80,8 @@ class LoadModel(NamedTuple):
     outputs: list[str]
     batch_size: int
     min_batch_size: int
+    memory: int = -1
+    """The server's descriptor of the sealed memory that is the blob; -1: `blob` is it."""
 
 
 class LoadScript(NamedTuple):
@@ -158,7 +163,9 @@ def read_items(frame: memoryview, count: int, elements: Sequence[Buffer], segmen
                 items.append(Run(version, style, text, wanted, inputs, e, keys, args, f, start, at))
             elif kind == LOAD_MODEL:
                 names, at = _read_strings(frame, at, a + b)
-                items.append(LoadModel(version, elements[d], names[:a], names[a:], e, f))
+                sealed = style == STYLE_MEMORY
+                blob = b"" if sealed else elements[d]
+                items.append(LoadModel(version, blob, names[:a], names[a:], e, f, d if sealed else -1))
             elif kind == LOAD_SCRIPT:
                 names, at = _read_strings(frame, at, a)
                 items.append(LoadScript(version, elements[d], names))

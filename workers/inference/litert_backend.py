@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from .arrays import Array, ArrayBackend
 from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
+from .frames import Buffer
 
 
 def create(device: str, threads: Threads) -> LiteRtBackend:
@@ -35,7 +36,7 @@ class LiteRtBackend(ArrayBackend):
 
     def load_model(
         self,
-        blob: bytes | bytearray | memoryview,
+        blob: Buffer,
         inputs: list[str],  # noqa: ARG002
         outputs: list[str],  # noqa: ARG002
     ) -> LiteRtModel:

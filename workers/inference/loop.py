@@ -37,7 +37,7 @@ from .frames import (
     read_unit,
 )
 from .repeats import LONGEST, Reusable, Template, version_of
-from .segment import Segment, shares_memory
+from .segment import SealedBlob, Segment, shares_memory
 
 PROTOCOL = 1
 _RECONNECT_DELAYS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -73,7 +73,8 @@ class Models:
     def load(self, item: LoadModel) -> Model:
         """The model of a blob, loaded now or before."""
         names = "\0".join((*item.inputs, "", *item.outputs)).encode("utf-8", "surrogateescape")
-        key = (hashlib.sha256(item.blob).digest(), names)
+        digest = item.blob.digest if isinstance(item.blob, SealedBlob) else hashlib.sha256(item.blob).digest()
+        key = (digest, names)
         model: Model | None = self._models.get(key)
         if model is None:
             model = self._backend.load_model(item.blob, item.inputs, item.outputs)
@@ -316,7 +317,7 @@ class Session:
 
     def _load(self, item: LoadModel | LoadScript, results: ResultFrame, started: int) -> None:
         if isinstance(item, LoadModel):
-            model = self._loaded.get(item.version) or self._models.load(item)
+            model = self._loaded.get(item.version) or self._load_model(item)
             self._loaded[item.version] = model
             results.loaded(_microseconds(started), model.input_names, model.output_names)
             return
@@ -324,6 +325,12 @@ class Session:
             source = bytes(item.source).decode("utf-8")
             self._scripts[item.version] = self._backend.load_script(source, item.entry_points, self._database)
         results.loaded(_microseconds(started), (), ())
+
+    def _load_model(self, item: LoadModel) -> Model:
+        if item.memory < 0:
+            return self._models.load(item)
+        with self._segment.sealed(item.memory) as blob:
+            return self._models.load(item._replace(blob=blob))
 
     def _run(self, item: Run, outputs: list[Sequence[Any] | None], failed: set[int]) -> Sequence[Any] | None:
         """The native outputs of a RUN; None when what it depends on failed."""

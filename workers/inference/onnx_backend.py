@@ -12,7 +12,7 @@ import onnxruntime
 
 from .arrays import Array, ArrayBackend, native_array, wire_array
 from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
-from .frames import STRING, Tensor
+from .frames import STRING, Buffer, Tensor
 from .onnx_file import check_model
 
 TERMINATED = "Exiting due to terminate flag being set to true"
@@ -47,7 +47,7 @@ class OnnxBackend(ArrayBackend):
 
     def load_model(
         self,
-        blob: bytes | bytearray | memoryview,
+        blob: Buffer,
         inputs: list[str],  # noqa: ARG002
         outputs: list[str],  # noqa: ARG002
     ) -> OnnxModel:

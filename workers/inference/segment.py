@@ -1,15 +1,62 @@
 """Shared memory of the server, seen from a worker.
 
 Segments are memfds that the server makes; a worker of the same host and process namespace opens them through
-`/proc/<server pid>/fd/<n>`. It keeps one at a time, so nothing is left when either side dies.
+`/proc/<server pid>/fd/<n>`. It keeps one at a time, so nothing is left when either side dies. A model to load may lie in a
+memfd of its own, which is sealed: it cannot change any more, whoever holds it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import mmap
 import os
+import re
+from collections.abc import Iterator
+
+from .frames import Buffer
 
 TOKEN_LENGTH = 16
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_NAMED = re.compile(r"/memfd:taskensemble-([0-9a-f]{64}) \(deleted\)")
+
+
+class SealedBlob(mmap.mmap):
+    """A model's bytes in memory that nobody can change; `path` is a file of exactly these bytes while they are open."""
+
+    path: str
+    digest: bytes
+    """SHA-256. Who sealed the memory, a process of the same user, has said it in the memory's name, or it is computed."""
+
+
+@contextlib.contextmanager
+def open_sealed(path: str) -> Iterator[SealedBlob]:
+    """Open a sealed memfd; raises OSError when it is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+            raise PermissionError(f"{path} is not sealed")
+        blob = SealedBlob(descriptor, 0, prot=mmap.PROT_READ)
+        blob.path = f"/proc/self/fd/{descriptor}"
+        named = _NAMED.fullmatch(os.readlink(blob.path))
+        blob.digest = bytes.fromhex(named[1]) if named else hashlib.sha256(blob).digest()
+        yield blob
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def as_file(blob: Buffer) -> Iterator[str]:
+    """The path of a file that holds a model's bytes, for libraries that read files with fewer copies than bytes."""
+    if isinstance(blob, SealedBlob):
+        yield blob.path
+        return
+    with os.fdopen(os.memfd_create("taskensemble", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        rest = memoryview(blob)
+        while rest:
+            rest = rest[file.write(rest) :]
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def shares_memory(server_pid: int, probe_fd: int, token: bytes) -> bool:
@@ -35,6 +82,10 @@ class Segment:
         self._server_pid = server_pid
         self._id = 0
         self._view: memoryview | None = None
+
+    def sealed(self, descriptor: int) -> contextlib.AbstractContextManager[SealedBlob]:
+        """The sealed memory that the server holds under a descriptor."""
+        return open_sealed(f"/proc/{self._server_pid}/fd/{descriptor}")
 
     def view(self, segment_id: int, fd: int, size: int) -> memoryview | None:
         """The bytes of a segment, mapped when it is another than before; None for id 0, which means no segment."""

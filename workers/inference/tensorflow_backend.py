@@ -17,6 +17,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from . import tensorflow_saved_model
 from .arrays import ArrayBackend
 from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
+from .frames import Buffer
 from .tensorflow_graph import check_nodes, library_of, node_name, reduced, tensor_name
 
 
@@ -45,9 +46,7 @@ class TensorFlowBackend(ArrayBackend):
         self._device = device
         self._threads = threads
 
-    def load_model(
-        self, blob: bytes | bytearray | memoryview, inputs: list[str], outputs: list[str]
-    ) -> TensorFlowModel:
+    def load_model(self, blob: Buffer, inputs: list[str], outputs: list[str]) -> TensorFlowModel:
         """Load a frozen GraphDef, or a SavedModel in a tar or zip archive.
 
         Arguments:

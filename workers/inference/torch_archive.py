@@ -7,7 +7,6 @@ loads it afterwards, and refused when it names anything but arithmetic.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -54,19 +53,19 @@ class Loaded(NamedTuple):
     """Whether a run changes the program."""
 
 
-def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
+def load(path: str, device: torch.device) -> Loaded:
     """Load a TorchScript archive.
 
+    Arguments:
+        path: of a file that nobody else can change: it is read twice.
     Raises:
         BackendError: it is no archive, it is broken, or its code names an operator that is not arithmetic.
     """
-    buffer = io.BytesIO(blob)
     try:
-        check_archive(buffer)
-        buffer.seek(0)
+        check_archive(path)
         # Weights made in inference mode could never be differentiated through.
         with torch.inference_mode(False):
-            module = torch.jit.load(buffer, map_location=device).eval()
+            module = torch.jit.load(path, map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         raise BackendError(str(error)) from error
     script = module._c
@@ -80,9 +79,9 @@ def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
     return Loaded(forward, names, _output_names(schema), "prim::SetAttr" in str(graph))
 
 
-def check_archive(buffer: io.BytesIO) -> None:
+def check_archive(path: str) -> None:
     """Refuse an archive whose code names a forbidden operator or class, or whose format predates the checks."""
-    reader = torch._C.PyTorchFileReader(buffer)
+    reader = torch._C.PyTorchFileReader(path)
     for record in reader.get_all_records():
         lowered = record.lower()
         if lowered.endswith("model.json"):

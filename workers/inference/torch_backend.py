@@ -16,7 +16,8 @@ import torch
 
 from . import torch_archive, torch_export, torch_scripts
 from .backend import WRONG_INPUTS, BackendError, Database, Threads
-from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, TYPE_NAMES, UINT8, UINT16, Dims, Tensor
+from .frames import BOOL, DOUBLE, FLOAT, INT8, INT16, INT32, INT64, TYPE_NAMES, UINT8, UINT16, Buffer, Dims, Tensor
+from .segment import as_file
 
 _DTYPES = {
     FLOAT: torch.float32,
@@ -74,14 +75,14 @@ class TorchBackend:
 
     def load_model(
         self,
-        blob: bytes | bytearray | memoryview,
+        blob: Buffer,
         inputs: list[str],  # noqa: ARG002
         outputs: list[str],  # noqa: ARG002
     ) -> TorchModel:
         """Load a TorchScript archive or a `.pt2` program; names are the model's own."""
-        if torch_export.is_program(blob):
-            return TorchModel(torch_export.load(blob, self._device))
-        return TorchModel(torch_archive.load(blob, self._device))
+        with as_file(blob) as path:
+            load = torch_export.load if torch_export.is_program(path) else torch_archive.load
+            return TorchModel(load(path, self._device))
 
     def load_script(self, source: str, entry_points: list[str], database: Database) -> torch_scripts.TorchScript:
         """Compile TorchScript source and check its entry points."""

@@ -56,16 +56,16 @@ _EXPRESSION_FUNCTIONS = frozenset(
 _EXPRESSION_NAMES = frozenset(("true", "false", "oo", "int_oo"))
 
 
-def is_program(blob: bytes | bytearray | memoryview) -> bool:
-    """Whether the bytes look like a torch.export archive."""
+def is_program(path: str) -> bool:
+    """Whether a file looks like a torch.export archive."""
     try:
-        reader = torch._C.PyTorchFileReader(io.BytesIO(blob))
+        reader = torch._C.PyTorchFileReader(path)
         return any(name.startswith("models/") for name in reader.get_all_records())
     except RuntimeError:
         return False
 
 
-def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
+def load(path: str, device: torch.device) -> Loaded:
     """Load a program.
 
     Raises:
@@ -73,7 +73,7 @@ def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
     """
     try:
         with torch.inference_mode(False):
-            program = torch.export.load(harmless(blob))
+            program = torch.export.load(harmless(path))
             if device.type != "cpu" or any(value.device != device for value in program.state_dict.values()):
                 program = torch.export.passes.move_to_device_pass(program, str(device))
             return _flat(program)
@@ -83,9 +83,9 @@ def load(blob: bytes | bytearray | memoryview, device: torch.device) -> Loaded:
         raise BackendError(f"torch.export program: {error}") from error
 
 
-def harmless(blob: bytes | bytearray | memoryview) -> io.BytesIO:
+def harmless(path: str) -> io.BytesIO:
     """Rewrite a program so that loading it can run nothing; raises BackendError when it tries to."""
-    reader = torch._C.PyTorchFileReader(io.BytesIO(blob))
+    reader = torch._C.PyTorchFileReader(path)
     names = list(dict.fromkeys(reader.get_all_records()))
     if _GRAPH not in names:
         raise BackendError(

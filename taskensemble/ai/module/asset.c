@@ -15,6 +15,7 @@
 #include "bytes.h"
 #include "later.h"
 #include "queue.h"
+#include "sealed.h"
 #include "worker.h"
 
 static Asset *all_assets;
@@ -113,10 +114,21 @@ void asset_set_tag(Asset *asset, const char *tag, size_t length) {
 
 Blob *blob_of_argument(RedisModuleString *argument) {
     Blob *blob = server.Alloc(sizeof(*blob));
-    blob->references = 1;
     server.RetainString(NULL, argument);
-    blob->held = argument;
+    *blob = (Blob){.references = 1, .held = argument, .memory = -1};
     server.StringPtrLen(argument, &blob->length);
+    return blob;
+}
+
+Blob *blob_of_memory(int memory, size_t length) {
+    RedisModuleString *held = sealed_copy(memory, length);
+    if (!held) {
+        sealed_close(memory, length);
+        return NULL;
+    }
+    Blob *blob = blob_of_argument(held);
+    server.FreeString(NULL, held);
+    blob->memory = memory;
     return blob;
 }
 
@@ -132,7 +144,7 @@ Blob *blob_of_chunks(RedisModuleString **chunks, int count) {
     Blob *blob = server.TryAlloc ? server.TryAlloc(size) : server.Alloc(size);
     if (!blob) return NULL;
     char *at = (char *)(blob + 1);
-    *blob = (Blob){.references = 1, .length = total};
+    *blob = (Blob){.references = 1, .length = total, .memory = -1};
     for (int i = 0; i < count; i++) {
         size_t length;
         const char *data = server.StringPtrLen(chunks[i], &length);
@@ -146,8 +158,27 @@ const char *blob_data(const Blob *blob) {
     return blob->held ? server.StringPtrLen(blob->held, NULL) : (const char *)(blob + 1);
 }
 
+static void memory_close(Blob *blob) {
+    if (blob->memory >= 0) sealed_close(blob->memory, blob->length);
+    blob->memory = -1;
+}
+
+int blob_memory(Blob *blob) {
+    if (blob->memory < 0) blob->memory = sealed_create(blob_data(blob), blob->length);
+    return blob->memory;
+}
+
+void blob_loading(Blob *blob) {
+    blob->loads++;
+}
+
+void blob_loaded(Blob *blob) {
+    if (--blob->loads == 0) memory_close(blob);
+}
+
 void blob_release(Blob *blob) {
     if (--blob->references > 0) return;
+    memory_close(blob);
     if (blob->held) server.FreeString(NULL, blob->held);
     server.Free(blob);
 }

@@ -16,6 +16,8 @@ typedef struct Blob {
     uint32_t references;
     size_t length;
     RedisModuleString *held; /* the command's argument that carries the bytes; NULL: they lie behind this structure */
+    int memory;              /* sealed memory with the same bytes while workers load them (sealed.h), or -1 */
+    int loads;               /* units under way in which a worker loads them */
 } Blob;
 
 /* Texts of an asset: names, tag. An array of strings that the array owns. */
@@ -95,7 +97,14 @@ Asset *asset_first(void);
 Blob *blob_of_argument(RedisModuleString *argument);
 /* The concatenation of several arguments. NULL if the memory is not to be had. */
 Blob *blob_of_chunks(RedisModuleString **chunks, int count);
+/* The bytes of sealed memory, copied; takes over the descriptor. NULL if the memory for them is not to be had. */
+Blob *blob_of_memory(int memory, size_t length);
 void blob_release(Blob *blob);
+/* Sealed memory with the bytes, for a worker of this host to load them from until blob_loaded; -1 if there can be none. */
+int blob_memory(Blob *blob);
+/* A worker is given the bytes, however; and it is done with them. */
+void blob_loading(Blob *blob);
+void blob_loaded(Blob *blob);
 /* The bytes, good until the server gets control back. */
 const char *blob_data(const Blob *blob);
 

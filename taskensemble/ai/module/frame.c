@@ -11,6 +11,8 @@
 #include "frame.h"
 #include "worker.h"
 
+/* How a LOAD MODEL's blob comes. */
+enum { STYLE_ELEMENT = 0, STYLE_MEMORY = 1 };
 enum { LARGE_TENSOR = 16 * 1024, SHARED_FROM = 64 * 1024, UNIT_HEADER = 56, ITEM_HEADER = 32 };
 
 /* Bytes of one input over all jobs of an item. */
@@ -149,9 +151,18 @@ static void write_item_header(Bytes *frame, const Item *item, ItemFields fields,
     bytes_pad(frame);
 }
 
-static void write_load(Unit *unit, const Item *item) {
+/* A large model lies in sealed memory where the worker can open it; otherwise a blob is an element of the reply. */
+static ItemFields place_blob(Worker *worker, const Asset *asset) {
+    int large = asset->kind == ASSET_MODEL && asset->blob->length >= SHARED_FROM;
+    int memory = large && worker->shared_memory ? blob_memory(asset->blob) : -1;
+    if (memory >= 0) return (ItemFields){.style = STYLE_MEMORY, .d = (uint32_t)memory};
+    return (ItemFields){.style = STYLE_ELEMENT, .d = unit_add_element(&worker->unit, NULL, asset->blob)};
+}
+
+static void write_load(Worker *worker, const Item *item) {
     const Asset *asset = item->asset;
-    ItemFields fields = {.d = unit_add_element(unit, NULL, asset->blob)};
+    Unit *unit = &worker->unit;
+    ItemFields fields = place_blob(worker, asset);
     int named = asset->kind == ASSET_MODEL && asset->backend == BACKEND_TF;
     if (asset->kind == ASSET_SCRIPT) {
         fields.a = (uint16_t)asset->entry_points.count;
@@ -207,7 +218,7 @@ void frame_write(Worker *worker) {
         } else if (item->kind == ITEM_UNLOAD) {
             write_item_header(&unit->frame, item, (ItemFields){0}, "", 0);
         } else {
-            write_load(unit, item);
+            write_load(worker, item);
         }
     }
     char *header = unit->frame.data;

@@ -7,6 +7,7 @@
 #include "limits.h"
 #include "module.h"
 #include "request.h"
+#include "sealed.h"
 #include "worker.h"
 
 static void reply_field(RedisModuleCtx *ctx, const char *field, const char *text) {
@@ -96,7 +97,7 @@ static void workers_section(RedisModuleInfoCtx *ctx) {
     server.InfoAddFieldLongLong(ctx, "waiting_jobs", waiting);
     server.InfoAddFieldLongLong(ctx, "blocked_requests", requests_waiting());
     server.InfoAddFieldLongLong(ctx, "stored_models_and_scripts", assets);
-    server.InfoAddFieldLongLong(ctx, "shared_memory_bytes", (long long)segments_total());
+    server.InfoAddFieldLongLong(ctx, "shared_memory_bytes", (long long)(segments_total() + sealed_total()));
 }
 
 void info_section(RedisModuleInfoCtx *ctx, int for_crash_report) {

@@ -9,6 +9,7 @@
 #include "cursor.h"
 #include "limits.h"
 #include "request.h"
+#include "sealed.h"
 
 #define NO_BLOB "ERR Insufficient arguments, missing model BLOB"
 
@@ -24,8 +25,10 @@ typedef struct ModelCall {
     int input_count;
     RedisModuleString **outputs;
     int output_count;
-    RedisModuleString **chunks;
+    RedisModuleString **chunks; /* BLOB */
     int chunk_count;
+    int memory; /* MEMORY: an open descriptor, see sealed.h */
+    size_t memory_length; /* 0: the bytes are in the chunks */
 } ModelCall;
 
 /* The parsers below return NULL, or the text of the error reply. */
@@ -57,8 +60,20 @@ static const char *parse_head(Cursor *cursor, ModelCall *call) {
     return parse_batching(cursor, call);
 }
 
+/* pid descriptor digest: where a process of this host, and of this server's user, holds the bytes. */
+static const char *parse_memory(Cursor *cursor, ModelCall *call) {
+    long long pid, descriptor;
+    if (cursor->left != 3 || !cursor_integer(cursor, 1, &pid) || !cursor_integer(cursor, 0, &descriptor)) {
+        return "ERR MEMORY takes a process id, a descriptor and the SHA-256 of the model";
+    }
+    const char *digest = server.StringPtrLen(cursor_next(cursor), NULL);
+    call->memory = sealed_open(pid, descriptor, digest, &call->memory_length);
+    return call->memory < 0 ? "ERR cannot open this MEMORY: send the model as BLOB" : NULL;
+}
+
 static const char *parse_blob(Cursor *cursor, ModelCall *call) {
     if (cursor->left == 0) return NO_BLOB;
+    if (cursor_match(cursor, "MEMORY")) return parse_memory(cursor, call);
     if (!cursor_match(cursor, "BLOB")) return "ERR Invalid argument, expected BLOB";
     if (cursor->left == 0) return NO_BLOB;
     call->chunks = cursor->argv;
@@ -131,7 +146,7 @@ static Texts texts_of(RedisModuleString **names, int count) {
 
 /* NULL if the memory for the blob is not to be had. */
 static Asset *model_of_call(const ModelCall *call) {
-    Blob *blob = blob_of_chunks(call->chunks, call->chunk_count);
+    Blob *blob = call->memory_length ? blob_of_memory(call->memory, call->memory_length) : blob_of_chunks(call->chunks, call->chunk_count);
     if (!blob) return NULL;
     Asset *model = asset_create(ASSET_MODEL, call->backend, call->device);
     size_t length = 0;
@@ -194,9 +209,15 @@ static int add_named(RedisModuleString **out, const char *keyword, const Texts *
     return count;
 }
 
+/* A blob that came in one piece goes out as it is: most servers have neither replicas nor a file to write a copy to. */
 static int add_blob(RedisModuleString **out, const Blob *blob) {
     int count = 0;
     size_t chunk = (size_t)limits.model_chunk_size;
+    if (blob->held && blob->length <= chunk) {
+        server.RetainString(NULL, blob->held);
+        out[count++] = blob->held;
+        return count;
+    }
     size_t at = 0;
     do {
         size_t length = blob->length - at < chunk ? blob->length - at : chunk;

@@ -20,6 +20,7 @@
 #include "api.h"
 #include "limits.h"
 #include "queue.h"
+#include "sealed.h"
 
 enum { SMALLEST = 256 * 1024 };
 
@@ -74,7 +75,7 @@ int segment_reserve(Segment *segment, size_t size) {
     if (segment->base && size <= segment->size) return segment_fill(segment);
     size_t rounded = round_up(size);
     size_t others = total_size - segment->size;
-    if (others + rounded > (size_t)limits.shared_memory) return 0;
+    if (others + sealed_total() + rounded > (size_t)limits.shared_memory) return 0;
     segment_release(segment);
     int fd = sealed_memory(rounded);
     if (fd < 0) return 0;

@@ -46,7 +46,9 @@ uint32_t unit_add_element(Unit *unit, const Tensor *tensor, const Blob *blob) {
 
 void unit_clear(Unit *unit) {
     for (int i = 0; i < unit->item_count; i++) {
-        if (unit->items[i].asset) asset_release(unit->items[i].asset);
+        const Item *item = &unit->items[i];
+        if (item->kind == ITEM_LOAD_MODEL || item->kind == ITEM_LOAD_SCRIPT) blob_loaded(item->asset->blob);
+        if (item->asset) asset_release(item->asset);
     }
     unit->item_count = unit->job_count = unit->element_count = 0;
     unit->active = 0;
@@ -88,6 +90,7 @@ void asset_set_loaded(Asset *asset, int slot, int loaded) {
 }
 
 static Item *add_load(Worker *worker, Asset *asset) {
+    blob_loading(asset->blob);
     asset_set_loaded(asset, worker->slot, 1);
     return unit_add_item(&worker->unit, asset->kind == ASSET_MODEL ? ITEM_LOAD_MODEL : ITEM_LOAD_SCRIPT, asset);
 }

@@ -6,6 +6,7 @@ gives the same commands again; their interleaving with workers is the server's.
 
 from __future__ import annotations
 
+import os
 import random
 import select
 import socket
@@ -105,6 +106,8 @@ class Grammar:
                 words += [b"MINBATCHSIZE", b"4", b"MINBATCHTIMEOUT", b"2"]
         if words[2] == b"TF":
             words += [b"INPUTS", b"1", b"a", b"OUTPUTS", b"1", b"b"]
+        if self.random.random() < 0.03:
+            return [*words, b"MEMORY", b"%d" % os.getpid(), b"0", self.random.choice([b"", b"0" * 64])]
         return [*words, b"BLOB", self.program()]
 
     def modelset(self) -> list[Word]:

@@ -174,7 +174,11 @@ class Toy:
         return results
 
     def load(self, item: frames.LoadModel, results: frames.ResultFrame) -> None:
-        program = bytes(item.blob).decode(errors="replace")
+        if item.memory < 0:
+            program = bytes(item.blob).decode(errors="replace")
+        else:
+            with self.segment.sealed(item.memory) as blob:
+                program = bytes(blob).decode(errors="replace")
         if program == "broken":
             results.failed(1, "this model is\nbroken")
             return
