@@ -167,6 +167,7 @@ class Members:
         self._next_renewal = 0.0
         self._beat = 0
         self._turn = 0
+        self._served: dict[str, int] = {}
         self._waits_since: dict[str, float] = {}
         self._hungry = ""
         """A queue whose members have long found no room because smaller ones took it: nothing else is fetched until they do."""
@@ -265,17 +266,22 @@ class Members:
         service = [queue for queue in queues if queue not in self.queues]
         room = self._room()
         wanted = [queue for queue in queues if room.get(queue, 0) > 0]
-        if not wanted or self.draining:
+        passed = self._passed_over(room)
+        if self.draining or not (wanted or passed):
             return service, 1
         if self._hungry in wanted:
             return [*service, self._hungry], 1
         self._turn += 1
+        if passed and (self._turn % 2 or not wanted):
+            # Not each time: one command has one limit, and short members should come many at once.
+            return [*service, *passed, *wanted], 1
         at = self._turn % len(wanted)
         return [*service, *wanted[at:], *wanted[:at]], max(1, min(room[queue] for queue in wanted))
 
     def wanted(self) -> list[str]:
         """Queues whose members would find room now."""
-        return [] if self.draining else [queue for queue, room in self._room().items() if room > 0]
+        room = self._room()
+        return [] if self.draining else [*(queue for queue, free in room.items() if free > 0), *self._passed_over(room)]
 
     def _room(self) -> dict[str, int]:
         room = {}
@@ -296,12 +302,28 @@ class Members:
             room[name] = free + ahead - waiting if waiting <= free + ahead // 2 else 0
         return room
 
+    def _passed_over(self, room: dict[str, int]) -> list[str]:
+        """Queues without room because another run's short members, fetched ahead, take every slot that becomes free.
+
+        One message of each is fetched beside them: a slot for it is a second away at most, for it takes what one of them takes.
+        """
+        ahead = [name for name in self._waiting if self._durations.get(name, _SHORT) < _SHORT]
+        short = [self.queues[name].resources for name in ahead if name in self.queues]
+        return [
+            name
+            for name, free in room.items()
+            if not free
+            and name not in self._waiting
+            and not self.queues[name].together
+            and self.queues[name].resources in short
+        ]
+
     def _pump(self) -> None:
-        """Claims what waits, for as long as there are slots."""
+        """Claims what waits, for as long as there are slots: of each run in turn."""
         if not self.link.connected and self.link.unanswered:
             return
         claims: dict[tuple[str, str], list[Attempt]] = {}
-        for queue, requests in self._waiting.items():
+        for queue, requests in sorted(self._waiting.items(), key=lambda item: self._served.get(item[0], 0)):
             record = self.queues.get(queue)
             resources = record.resources if record is not None else ResourcesRecord()
             while requests:
@@ -309,6 +331,7 @@ class Members:
                 if slot is None:
                     break
                 attempt = self._attempt(requests.popleft(), queue, slot)
+                self._served[queue] = attempt.id
                 self._waits_since.pop(queue, None)
                 if queue == self._hungry:
                     self._hungry = ""
@@ -758,6 +781,7 @@ class Members:
         if fitting != self.queues:
             self.queues = fitting
             self._durations = {name: lasts for name, lasts in self._durations.items() if name in fitting}
+            self._served = {name: last for name, last in self._served.items() if name in fitting}
             self._runs = {name: run for name, run in self._runs.items() if any(q.run == name for q in fitting.values())}
             self._secrets = {key: known for key, known in self._secrets.items() if key[0] in self._runs}
             active = {record.run for record in fitting.values()}

@@ -323,6 +323,21 @@ def test_members_that_need_the_whole_worker_are_not_starved_by_small_ones(plane:
     plane.store.cancel(small.run_id)
 
 
+def test_a_run_of_many_short_members_does_not_hold_up_one_that_is_started_later(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "2")
+    many, many_members = one_entity(tmp_path / "many", ["/bin/true"], 20_000)
+    plane.start(many, many_members)
+    until(lambda: plane.store.status(many.run_id).completed > 200, "the worker knows how short they are")
+    for program in ("/bin/true", "/bin/sleep"):
+        late, late_members = one_entity(tmp_path / program[-5:], [program, "1.5"], 6)
+        plane.start(late, late_members)
+        assert plane.finish(late.run_id, 60).completed == 6
+        done = plane.store.status(many.run_id).completed
+        assert plane.store.status(many.run_id).queued
+        until(lambda done=done: plane.store.status(many.run_id).completed > done, "the first run goes on")  # type: ignore[misc]
+    plane.store.cancel(many.run_id)
+
+
 def test_outputs_of_completed_members_are_dropped_where_only_failures_matter(plane: Plane, tmp_path: Path) -> None:
     plane.worker("--slots", "2")
     run, members = one_entity(
