@@ -8,9 +8,6 @@ from typing import Any
 
 from taskensemble.engine.records import AttemptRecord, MemberRecord, RunRecord
 
-RESULT_FILE = "result.json"
-"""What a program leaves in its folder to be read back as its result."""
-
 
 def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) -> list[dict[str, Any]]:
     """One row for each member.
@@ -20,7 +17,7 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
         time), seconds, path, `params` (a dict of str) and `result` (what the program wrote to `result.json` in its folder; None
         without one)
     """
-    from taskensemble.generation import member_folder
+    from taskensemble.generation import RESULT, member_folder
 
     found = []
     for member, attempt in members:
@@ -43,7 +40,7 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
                 "seconds": seconds,
                 "path": str(path),
                 "params": dict(member.params),
-                "result": _read(path / RESULT_FILE),
+                "result": None if attempt.started is None else _read(path / RESULT),
             }
         )
     return found

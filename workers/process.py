@@ -104,7 +104,7 @@ def prepare_folder(attempt: Attempt) -> Path:
     folder = generate_member(run, run.entities[member.entity], template, member, run.overwrite)
     for name, text in template.command.files.items():
         (folder / name).write_text(text)
-    keep_outputs(folder, member.name)
+    keep_outputs(folder, member.name, results=attempt.number == 1)
     return folder
 
 

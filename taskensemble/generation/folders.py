@@ -17,6 +17,8 @@ from taskensemble.errors import ParameterWriterError
 from taskensemble.tags import check_file
 
 RECORD = "taskensemble_params.txt"
+RESULT = "result.json"
+"""What a program leaves in its folder to be read back as its result."""
 _SECTION = "\n# Model name: "
 """How the experiment's record begins what it says of a member."""
 
@@ -93,8 +95,12 @@ def _fill(folder: Path, run: RunRecord, files: FilesRecord, member: MemberRecord
     _record(folder / RECORD, run, member, _configure(files, folder, member.params))
 
 
-def keep_outputs(folder: Path, name: str) -> None:
-    """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number."""
+def keep_outputs(folder: Path, name: str, *, results: bool = False) -> None:
+    """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number.
+
+    Parameters:
+        results: moves `result.json` as well: a new run's members must not show what an earlier run has found.
+    """
     current = [kind for kind in ("out", "err") if (folder / f"{name}.{kind}").exists()]
     if not current:
         return
@@ -106,6 +112,8 @@ def keep_outputs(folder: Path, name: str) -> None:
     following = max(numbers, default=0) + 1
     for kind in current:
         (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
+    if results and (folder / RESULT).is_file():
+        (folder / RESULT).rename(folder / f"{RESULT}.{following}")
 
 
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:

@@ -57,6 +57,17 @@ def test_results_are_a_data_frame_with_flat_columns_where_pandas_is(exp: Experim
     assert list(frame["result.x"]) == [1, 1]
 
 
+def test_a_member_that_fails_in_a_second_run_does_not_show_the_first_runs_result(exp: Experiment) -> None:
+    program = shell(exp, 'test -e ../../second && exit 1; echo "{\\"x\\": 1}" > result.json')
+    ensemble = exp.create_ensemble("again", replicas=1, run_settings=program)
+    exp.start(ensemble, quiet=True)
+    assert exp.results(ensemble)[0]["result"] == {"x": 1}
+    (Path(exp.exp_path) / "second").touch()
+    exp.start(ensemble, quiet=True)
+    assert exp.results(ensemble)[0]["result"] is None
+    assert (Path(exp.exp_path) / "again" / "again_0" / "result.json.1").exists()
+
+
 def test_one_failing_member_of_20_leaves_19_completed_and_the_summary_names_it_and_its_log(
     exp: Experiment, capfd: pytest.CaptureFixture[str]
 ) -> None:
