@@ -5,18 +5,24 @@ from __future__ import annotations
 import base64
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 from taskensemble.handle import cause
 from taskensemble.progress import duration
-from taskensemble.report.facts import Facts
+from taskensemble.report.facts import FAILURES, Facts
 from taskensemble.report.pictures import COLOURS, FAINT
+from taskensemble.report.pictures import busy as busy_steps
 from taskensemble.results import flat
 
 SHOWN = 500
 """Members that the table lists; facts.json has them all."""
+
+OPEN = 60
+"""Members up to which the table is open from the beginning; a longer one stands between the reader and what follows."""
 
 STYLE = """
 body { font: 15px/1.5 Verdana, "DejaVu Sans", sans-serif; color: #22252b; background: #fbfaf7; }
@@ -29,7 +35,8 @@ th, td { text-align: left; vertical-align: top; white-space: nowrap; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e0d8; }
 td.number { text-align: right; } td.path { white-space: normal; overflow-wrap: anywhere; }
 img { max-width: 100%; } .state { color: white; padding: 0 .5em; border-radius: 3px; }
-.counts span { margin-right: 1.4rem; }
+.counts span { margin-right: 1.4rem; } summary { cursor: pointer; color: #5d6470; }
+h3 { font-size: 1rem; }
 """
 
 TITLES = {
@@ -56,6 +63,7 @@ def render(facts: Facts, pictures: dict[str, bytes]) -> str:
     ]
     if status.reason:
         parts.append(f"<p><strong>{escape(status.reason)}</strong></p>")
+    parts += _summary(facts)
     for name, picture in pictures.items():
         encoded = base64.b64encode(picture).decode("ascii")
         title = TITLES[name]
@@ -96,11 +104,39 @@ def _counts(facts: Facts) -> str:
     )
 
 
+def _summary(facts: Facts) -> Iterable[str]:
+    ended = [row for row in facts.members if row["seconds"] is not None]
+    if not ended:
+        return
+    lasted = sorted(row["seconds"] for row in ended)
+    busy = sum(lasted)
+    spent = max(row["ended"] for row in ended) - min(row["started"] for row in ended)
+    most = max(count for _, count in busy_steps(ended))
+    nodes = Counter(row["node"] for row in ended)
+    said = {
+        "members lasted": f"{_lasted(lasted[0])} to {_lasted(lasted[-1])}, half of them up to {_lasted(median(lasted))}",
+        "members' time together": duration(busy),
+        "at the same time": f"{most} at most, {busy / spent if spent else most:.3g} on average",
+        "nodes": ", ".join(f"{node or 'unknown'} ({count})" for node, count in nodes.most_common(12))
+        + (f" and {len(nodes) - 12} more" if len(nodes) > 12 else ""),
+        "attempts": f"{retried} members needed more than one"
+        if (retried := sum((row["attempt"] or 0) > 1 for row in ended))
+        else None,
+    }
+    yield _table(("", ""), ((name, value) for name, value in said.items() if value))
+
+
+def _lasted(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)
+
+
 def _failures(facts: Facts) -> Iterable[str]:
     if not facts.failures:
         return
-    first = "; the first of them:" if facts.status.failed > len(facts.failures) else "."
-    yield f"<h2>Failures</h2><p>{facts.status.failed} failed{first}</p>"
+    yield f"<h2>Failures</h2><p>{facts.status.failed} failed:</p>"
+    reasons = Counter(cause(row["reason"]) or "no reason given" for row in facts.members if row["state"] == "Failed")
+    yield _table(("why", "members"), reasons.most_common(FAILURES))
+    yield f"<h3>What the first {len(facts.failures)} wrote at the end</h3>" if len(facts.failures) > 1 else ""
     for failure in facts.failures:
         yield (
             f"<p><strong>{escape(failure['name'])}</strong>: {escape(cause(failure['reason']) or 'no reason given')}, attempt "
@@ -116,11 +152,15 @@ def _members(facts: Facts) -> Iterable[str]:
         for row in facts.members[:SHOWN]
     ]
     columns = [column for column in dict.fromkeys(key for row in plain for key in row) if column != "result"]
-    yield "<h2>Members</h2>"
-    if len(facts.members) > SHOWN:
-        yield f"<p>The first {SHOWN} of {len(facts.members)}; facts.json has them all.</p>"
+    told = (
+        f"the first {SHOWN} of {len(facts.members)}; facts.json has them all"
+        if len(facts.members) > SHOWN
+        else len(plain)
+    )
+    yield f"<h2>Members</h2><details{' open' if len(plain) <= OPEN else ''}><summary>{told}</summary>"
     heads = [column.removeprefix("params.").removeprefix("result.") for column in columns]
     yield _table(heads, ([row.get(column) for column in columns] for row in plain))
+    yield "</details>"
 
 
 def _provenance(facts: Facts) -> Iterable[str]:

@@ -19,6 +19,8 @@ COLOURS = {
 }
 ROWS = 64
 """Lines that the time line shows."""
+CROWDED = 500
+"""Members from which on there are more than the pixels of a picture tell apart: gaps and steps are left out, means are shown."""
 
 Picture = bytes
 """A PNG file."""
@@ -105,29 +107,41 @@ def busy(ran: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
     return steps
 
 
+def mean_busy(ran: Sequence[dict[str, Any]], now: float, parts: int) -> tuple[list[float], list[float]]:
+    """How many members ran on average in each of so many equal parts of the time: the beginnings (seconds), the means."""
+    begin = min(row["started"] for row in ran)
+    step = (now - begin) / parts or 1.0
+    sums = [0.0] * (parts + 1)
+    for row in ran:
+        start, end = (row["started"] - begin) / step, ((row["ended"] or now) - begin) / step
+        for part in range(int(start), min(parts, int(end)) + 1):
+            sums[part] += max(0.0, min(part + 1, end) - max(part, start))
+    return [part * step for part in range(parts + 1)], sums
+
+
 def _time_line(pyplot: Any, ran: list[dict[str, Any]], now: float) -> Any:
     placed = lanes(ran)
     shown = sorted(set(placed))[:ROWS]
     begin = min(row["started"] for row in ran)
     figure, axes = pyplot.subplots(figsize=(11, 1.3 + 0.34 * len(shown)))
     width = now - begin or 1.0
-    for row, place in zip(ran, placed, strict=True):
-        if place not in shown:
-            continue
-        length = (row["ended"] or now) - row["started"]
-        line = shown.index(place)
-        colour = COLOURS.get(row["state"], FAINT)
-        axes.barh(line, length, left=row["started"] - begin, height=0.78, color=colour, edgecolor=PAPER, linewidth=1)
-        if length / width > 0.007 * len(row["name"]):
-            axes.text(
-                row["started"] - begin + length / 2,
-                line,
-                row["name"],
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white",
-            )
+    gap = width / 1500 if len(ran) <= CROWDED else 0.0
+    lines = {place: line for line, place in enumerate(shown)}
+    # What failed is drawn last: it must show where a pixel holds several members.
+    states = sorted({row["state"] for row in ran}, key=lambda state: state == "Failed")
+    for state in states:
+        spans: dict[int, list[tuple[float, float]]] = {}
+        for row, place in zip(ran, placed, strict=True):
+            if row["state"] == state and place in lines:
+                length = (row["ended"] or now) - row["started"]
+                spans.setdefault(lines[place], []).append((row["started"] - begin, max(length - gap, width / 4000)))
+                if length / width > 0.007 * len(row["name"]):
+                    middle = row["started"] - begin + length / 2
+                    axes.text(middle, lines[place], row["name"], ha="center", va="center", fontsize=7, color="white")
+        for line, found in spans.items():
+            axes.broken_barh(found, (line - 0.39, 0.78), color=COLOURS.get(state, FAINT), linewidth=0)
+    axes.set_xlim(-width / 200, width * 1.005)
+    axes.set_ylim(-0.6, len(shown) - 0.4)
     several = len({node for node, _ in shown}) > 1
     axes.set_yticks(
         range(len(shown)), [f"{node} · {line}" if several else f"{line}" for node, line in shown], fontsize=8
@@ -135,7 +149,7 @@ def _time_line(pyplot: Any, ran: list[dict[str, Any]], now: float) -> Any:
     axes.set_ylabel("slot")
     axes.invert_yaxis()
     axes.set_xlabel("seconds since the first member began")
-    states = [state for state in COLOURS if any(row["state"] == state for row in ran)]
+    states = [state for state in COLOURS if state in states]
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[state]) for state in states]
     axes.legend(handles, states, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
     return figure
@@ -145,8 +159,11 @@ def _slots_in_use(pyplot: Any, ran: list[dict[str, Any]], now: float) -> Any:
     steps = busy(ran)
     begin = steps[0][0]
     figure, axes = pyplot.subplots(figsize=(11, 2.4))
-    times = [time - begin for time, _ in steps] + [now - begin]
-    counts = [count for _, count in steps] + [steps[-1][1]]
+    if len(ran) > CROWDED:
+        times, counts = mean_busy(ran, now, CROWDED)
+    else:
+        times = [time - begin for time, _ in steps] + [now - begin]
+        counts = [float(count) for _, count in steps] + [float(steps[-1][1])]
     axes.fill_between(times, counts, step="post", color="#6a4c93", alpha=0.85, linewidth=0)
     axes.set(xlabel="seconds since the first member began", ylabel="members running")
     axes.yaxis.get_major_locator().set_params(integer=True)
@@ -196,7 +213,11 @@ def _scatter(axes: Any, ran: list[dict[str, Any]], name: str, value: Callable[[d
         known = list(dict.fromkeys(texts))
         places = [float(known.index(text)) for text in texts]
         axes.set_xticks(range(len(known)), known)
-    axes.scatter(places, [value(row) for row in ran], s=26, color=colours, alpha=0.8, linewidth=0)
+    # Of many members each is fainter, so that where they are dense still shows.
+    alpha = max(0.15, min(0.8, 0.8 * CROWDED / max(1, len(ran))))
+    axes.scatter(
+        places, [value(row) for row in ran], s=26 if len(ran) <= CROWDED else 9, color=colours, alpha=alpha, linewidth=0
+    )
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
 
 

@@ -11,13 +11,14 @@ import pytest
 from taskensemble.engine.records import RunStatus, State
 from taskensemble.report.facts import Facts, left_out
 from taskensemble.report.page import render
-from taskensemble.report.pictures import busy, draw, lanes
+from taskensemble.report.pictures import busy, draw, lanes, mean_busy
 
 
 def row(index: int, started: float | None, ended: float | None, state: State = State.COMPLETED) -> dict[str, Any]:
     return {
         "name": f"plate_{index}",
         "state": str(state),
+        "reason": "",
         "params": {"THERMO": str(80 + 10 * (index % 4)), "MATERIAL": "iron" if index % 2 else "brass"},
         "result": {"error": 0.1 * index, "note": "text"},
         "started": started,
@@ -32,7 +33,7 @@ def row(index: int, started: float | None, ended: float | None, state: State = S
 @pytest.fixture
 def facts() -> Facts:
     members = [row(index, 100.0 + index // 2, 100.9 + index // 2) for index in range(12)]
-    members[3]["state"] = "Failed"
+    members[3] |= {"state": "Failed", "reason": "exit code 1; see /x/plate_3.err"}
     members.append(row(12, None, None, State.CANCELLED))
     status = RunStatus(
         run_id="plate-1", experiment="plate", state=State.COMPLETED, size=13,
@@ -76,6 +77,17 @@ def test_the_page_holds_everything_and_loads_nothing(facts: Facts) -> None:
     assert "&lt;b&gt;boom&lt;/b&gt;" in page
     assert "python &#x27;a file.py&#x27;" in page
     assert "abc+" in page
+    assert "2 at most, 1.83 on average" in page
+    assert "0.9 s to 0.9 s" in page
+    assert '<td>exit code 1</td><td class="number">1</td>' in page
+
+
+def test_a_crowded_run_shows_the_mean_of_what_a_picture_cannot_tell_apart() -> None:
+    ran = [row(index, index * 0.01, index * 0.01 + 0.005) for index in range(1000)]
+    begins, means = mean_busy(ran, 9.995, 100)
+    assert len(begins) == len(means) == 101
+    assert begins[1] == pytest.approx(0.09995)
+    assert means[:100] == pytest.approx([0.5] * 100, abs=0.06)
 
 
 def test_a_run_without_a_started_member_has_a_page_without_pictures(facts: Facts) -> None:
