@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from taskensemble.engine.records import AttemptRecord, DatabaseAddressRecord, Me
 from taskensemble.engine.store import Store
 from taskensemble.errors import RunNotFoundError
 from taskensemble.generation import member_folder
+from taskensemble.handle import cause
 from taskensemble.results import flat, rows
 
 LETTERS = {
@@ -43,6 +46,9 @@ _FIGURES = {
 }
 """Figures of a database, and the fields of INFO that they are the sum of over its servers."""
 
+FAILURES = 12
+"""Failed members that are named beside the grid."""
+
 LOG_TAIL = 64 * 1024
 """Bytes of a log's end that the page shows."""
 
@@ -55,7 +61,7 @@ def overview(store: Store) -> dict[str, Any]:
 
 
 def run_detail(store: Store, run_id: str) -> dict[str, Any]:
-    """One run: its counters, its entities with theirs, and a letter for each member's state.
+    """One run: its counters, its entities with theirs, a letter for each member's state, and the first that failed.
 
     Raises:
         RunNotFoundError: there is no such run
@@ -71,10 +77,16 @@ def run_detail(store: Store, run_id: str) -> dict[str, Any]:
         }
         for status in store.entity_status(run_id)
     ]
+    states = "".join(LETTERS[state] for state in store.states(run_id))
+    failed = [match.start() for match in islice(re.finditer(LETTERS[State.FAILED], states), FAILURES)]
     return {
         "status": store.status(run_id).model_dump(mode="json"),
         "entities": entities,
-        "states": "".join(LETTERS[state] for state in store.states(run_id)),
+        "states": states,
+        "failures": [
+            {"index": index, "name": store.members(run_id, index, index + 1)[0].name, "reason": cause(attempt.reason)}
+            for index, attempt in zip(failed, store.attempts(run_id, failed), strict=True)
+        ],
     }
 
 
@@ -104,7 +116,7 @@ def log_tail(store: Store, run_id: str, index: int, stream: str) -> dict[str, An
             text = file.read().decode(errors="replace")
     except OSError as error:
         text = f"{error.strerror}: {path} (the member ran on {attempt.node or 'no node yet'})"
-    return {"name": member.name, "path": str(path), "reason": attempt.reason, "text": text}
+    return {"name": member.name, "path": str(path), "reason": cause(attempt.reason), "text": text}
 
 
 def databases(

@@ -53,7 +53,26 @@ def test_the_page_shows_a_run_and_the_log_of_the_member_that_was_clicked(tmp_pat
         page.locator("#scatter circle").nth(2).click()
         page.wait_for_selector("#logs:not([hidden])")
         assert page.inner_text("#logtext").strip() == "hello 2"
+        page.locator("#failures li").click()
+        page.wait_for_function("document.getElementById('logname').textContent.includes('exit status')")
+        page.select_option("#tint", "params.T")
+        assert len({dot.get_attribute("fill") for dot in page.locator("#scatter circle").all()}) == 5
+        # Dragging along an axis chooses members: the others fade, until all are asked for again.
+        hold = page.locator("#parallel .hold").first
+        hold.scroll_into_view_if_needed()
+        box = hold.bounding_box()
+        assert box
+        page.mouse.move(box["x"] + 9, box["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 9, box["y"] + box["height"] / 2)
+        page.mouse.up()
+        page.wait_for_selector("#clear:not([hidden])")
+        assert len({line.get_attribute("stroke-opacity") for line in page.locator("#parallel polyline").all()}) > 1
+        page.locator("#clear").click()
+        page.wait_for_selector("#clear[hidden]", state="attached")
         page.screenshot(path=tmp_path / "dashboard.png")
+        page.set_viewport_size({"width": 420, "height": 900})
+        page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
         page.goto("about:blank")
     assert (tmp_path / "dashboard.png").stat().st_size > 10_000
     assert not errors
