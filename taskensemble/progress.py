@@ -182,7 +182,8 @@ def sentence(status: RunStatus, elapsed: float) -> str:
         if count
     ]
     if status.state.final:
-        words.append(str(status.state).lower())
+        if not (status.failed and status.state == "Failed"):
+            words.append(str(status.state).lower())
         if status.started is not None and status.ended is not None:
             words.append(f"took {duration(status.ended - status.started)}")
     elif ended and elapsed > 0:

@@ -130,7 +130,10 @@ def completion(
     shell: Shell | None = SHELL_ARGUMENT,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Print what makes a shell complete commands and options: `eval "$(taskensemble completion bash)"`."""
+    """Print what makes a shell complete commands and options.
+
+    For instance: `eval "$(taskensemble completion bash)"`.
+    """
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     name = shell.value if shell else Path(os.environ.get("SHELL", "bash")).name

@@ -51,7 +51,10 @@ def up(
     foreground: bool = typer.Option(False, help="The control plane alone, until this command is interrupted."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Start a control plane and a local worker that stay until `taskensemble down`: runs go on without their drivers."""
+    """Start a control plane and a local worker that stay.
+
+    Runs go on without their drivers, until `taskensemble down`.
+    """
     if tls:
         raise UnsupportedError(
             "--tls: the embedded server has no TLS. Use a Redis or Valkey server that has it, "
@@ -90,23 +93,22 @@ def up(
         started = local.start(url, url, logs, name=name, slots=slots, kept=True, cwd=folder)
         kept.add(name, started.process.pid)
     # What `worker` on another node needs; the password stays in the 0600 file.
+    names = [process.name for process in kept.living()]
     facts = {
         "folder": str(folder),
         "address": f"{server.host}:{server.port}",
         "pid": server.pid,
-        "workers": [process.name for process in kept.living()],
+        "workers": names,
         "record": str(embedded.ControlPaths(folder).record),
         **({"users": urls} if urls else {}),
     }
     if as_json:
         print_json(facts)
         return
-    typer.echo(
-        f"The control plane of {folder} listens on {facts['address']}, without TLS; "
-        f"its address with the password is in {facts['record']}."
-    )
-    typer.echo(f"Workers: {', '.join(kept_worker.name for kept_worker in kept.living()) or 'none'}.")
-    typer.echo("Drivers in this folder and below use it. `taskensemble down` ends it.")
+    typer.echo(f"Control plane  {facts['address']}, without TLS")
+    typer.echo(f"Workers        {', '.join(names) or 'none'}")
+    typer.echo(f"Its password   in {facts['record']}, which you alone may read")
+    typer.echo(f"Drivers in {folder} and below use it. `taskensemble down` ends it.")
 
 
 def down(
@@ -114,7 +116,10 @@ def down(
     timeout: float = typer.Option(30.0, help="Seconds that members get to end."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """End the control plane and the workers that `taskensemble up` started here. Records stay for the next `up`."""
+    """End what `taskensemble up` started here.
+
+    The records stay for the next `up`.
+    """
     folder = path.resolve()
     kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
     for process in kept.living():
@@ -143,7 +148,10 @@ def worker(
     path: Path = FOLDER_OPTION,
     wait: bool = WAIT_OPTION,
 ) -> None:
-    """Run a worker in the foreground. Further options go to it: --slots, --gpus, --memory, --tags, --queue, --name, --help."""
+    """Run a worker in the foreground.
+
+    Further options go to it: --slots, --gpus, --memory, --tags, --queue, --name; `--help` lists them.
+    """
     if "--help" in context.args:
         _replace_by("workers.app", context.args, dict(os.environ))
     control = planes.awaited(path, wait=wait, user="worker")
@@ -151,7 +159,10 @@ def worker(
 
 
 def inference_worker(context: typer.Context) -> None:
-    """Run an inference worker in the foreground: one --backend on one --device for the server --db host:port; see --help."""
+    """Run an inference worker of a database in the foreground.
+
+    One --backend on one --device for the server --db host:port; `--help` lists its options.
+    """
     _replace_by("workers.inference", ["worker", *context.args], dict(os.environ))
 
 

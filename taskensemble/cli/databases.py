@@ -31,6 +31,11 @@ RECORD = "taskensemble_db.json"
 """What `entity.Database.checkpoint_file` is called as well."""
 
 
+def register(main: typer.Typer) -> None:
+    """Add the commands of this file to `main`."""
+    main.add_typer(app, name="db")
+
+
 @app.command()
 def start(
     *,

@@ -53,7 +53,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(path: Path = PATH_OPTION, as_json: bool = JSON_OPTION) -> None:
-    """Look for what taskensemble needs here and say what to do. Ends with 1 when something necessary is missing."""
+    """Look for what taskensemble needs here, and say what to do.
+
+    Ends with 1 when something necessary is missing.
+    """
     findings = list(examine(path))
     if as_json:
         print_json([finding._asdict() for finding in findings])

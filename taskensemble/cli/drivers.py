@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(context: typer.Context) -> None:
-    """Run the demo: a heated plate, simulated by an ensemble and predicted by a model in the database."""
+    """Run the demo: plates that an ensemble simulates and a model predicts."""
     sys.argv = ["taskensemble demo", *context.args]
     runpy.run_module("taskensemble.demo", run_name="__main__")
 

@@ -40,7 +40,7 @@ def dashboard(
     ),
     wait: bool = WAIT_OPTION,
 ) -> None:
-    """Show runs, members, workers and databases live in a browser."""
+    """Serve a live page of runs, members, workers and databases."""
     try:
         import uvicorn
 
@@ -62,7 +62,7 @@ def metrics(
     db: list[str] = DATABASES_OPTION,
     wait: bool = WAIT_OPTION,
 ) -> None:
-    """Serve Prometheus metrics of the control plane and its databases until interrupted."""
+    """Serve Prometheus metrics of runs, workers and databases."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     from taskensemble.metrics import ControlPlaneCollector

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -20,12 +21,25 @@ app = typer.Typer(
     name="taskensemble",
     help="Ensembles of simulations on a task queue, with AI models inside the database beside them.",
     no_args_is_help=True,
+    epilog="Ends with 0: done; 1: a run failed, or has failed members; 2: wrong usage; 3: no control plane, or it does not "
+    "answer; 4: no such run or member; 130: interrupted.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (drivers, control, runs, monitor, top, reports, live, doctor, config, scale):
-    module.register(app)
-app.add_typer(databases.app, name="db")
+PANELS: dict[str, tuple[Any, ...]] = {
+    "Begin": (drivers, doctor, config),
+    "Runs": (runs, reports),
+    "Watch": (top, live, monitor),
+    "Servers and workers": (control, scale, databases),
+}
+"""Titles of `--help`, and the files whose commands stand under them."""
+for title, modules in PANELS.items():
+    for module in modules:
+        module.register(app)
+    listed: list[Any] = [*app.registered_commands, *app.registered_groups]
+    for registered in listed:
+        if not isinstance(registered.rich_help_panel, str):
+            registered.rich_help_panel = title
 
 
 @app.callback(invoke_without_command=True)
@@ -41,13 +55,24 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Entry point of the console script: errors that taskensemble raises on purpose are one sentence, not a traceback."""
+    command = typer.main.get_command(app)
+    _hide_type_of_flags(command)
     try:
-        app(prog_name="taskensemble")
+        command(prog_name="taskensemble")
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except TaskensembleError as error:
         complain(str(error))
         sys.exit(exit_code(error))
+
+
+def _hide_type_of_flags(command: Any) -> None:
+    """Help should show `--json`, not `--json <bool>`, which reads as if a value were to follow."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _hide_type_of_flags(each)
 
 
 def exit_code(error: TaskensembleError) -> int:

@@ -32,7 +32,7 @@ def flower(
     ),
     wait: bool = WAIT_OPTION,
 ) -> None:
-    """Start Flower on the control plane: members under their names, failed ones as failures."""
+    """Start Flower: Celery's own page, with members under their names."""
     control = planes.awaited(path, wait=wait, user="worker")
     environment = local.worker_environment(control.broker_url, control.store_url)
     password = password or configuration.find("flower_password", path).value

@@ -28,8 +28,12 @@ MANY = 1000
 """Rows from which on a table is printed line by line: laying out colours for 100,000 takes a minute."""
 
 
+FOLDED = 24
+"""Characters from which on a cell may be continued on the next line."""
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table; words that name a state are coloured on a terminal. Nothing is cut off where no terminal is."""
+    """Print a table; words that name a state are coloured on a terminal. Nothing is cut off, and short cells are not broken."""
     cells = [[str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty() or len(cells) > MANY:
         _plain_table(columns, cells, title)
@@ -38,12 +42,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    if sum(min(width, FOLDED) for width in widths) + 2 * len(widths) > console.width:
+        _plain_table(columns, cells, title)  # which the terminal breaks between its lines, not inside of words
+        return
     grid = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
+    for column, width in zip(columns, widths, strict=True):
+        grid.add_column(column, overflow="fold", no_wrap=width <= FOLDED)
     for row in cells:
         grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console().print(grid)
+    console.print(grid)
 
 
 def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]], title: str | None) -> None:

@@ -28,7 +28,7 @@ def report(
     output: Path | None = OUTPUT_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write a run's report: one HTML page with everything in it, the pictures as PNG files, the facts as JSON.
+    """Write a run's report: an HTML page, pictures, and the facts as JSON.
 
     With --json: print the facts and write nothing.
     """

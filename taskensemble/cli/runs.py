@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def status(
     members: bool = typer.Option(False, "--members", "-m", help="List every member; else the failed ones."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Show the runs, or one run with its entities and failed members. Ends with 1 when that run failed or has failed members."""
+    """Show all runs, or one with its entities and failed members.
+
+    Ends with 1 when that one failed or has failed members.
+    """
     with opened(path, broker, store, "viewer") as control:
         if run is None:
             _show_runs(control, as_json)
@@ -90,7 +94,10 @@ def stop(
     member: list[str] = MEMBER_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Stop a run: what waits is cancelled, what runs gets SIGTERM and, after the grace period, SIGKILL."""
+    """Stop a run or some of its members.
+
+    What waits is cancelled; what runs gets SIGTERM and, after the grace period, SIGKILL.
+    """
     with opened(path, broker, store) as control:
         handle = pick(control, run)
         before = handle.status()
@@ -125,7 +132,10 @@ def resume(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Show no progress."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Run again what failed, was cancelled or never ran of a run, as a run of its own, and wait for it."""
+    """Run again what of a run has not completed.
+
+    What failed, was cancelled or never ran becomes a run of its own; this waits for it.
+    """
     from taskensemble.resume import resumed
 
     with opened(path, broker, store) as control:
@@ -156,7 +166,7 @@ def results(
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Print a row for each member: parameters, state, times, and what it left in result.json."""
+    """Print a row for each member, with what it left in result.json."""
     from taskensemble.results import flat
 
     with opened(path, broker, store, "viewer") as control:
@@ -171,8 +181,9 @@ def results(
         writer.writeheader()
         writer.writerows(plain)
         return
-    hidden = {"entity", "run_id", "index", "worker", "started", "ended", "path", "result"}
-    shown = [column for column in columns if column not in hidden]
+    asked = [column for column in columns if column.startswith(("params.", "result."))]
+    about = [column for column in ("seconds", "node", "attempt", "returncode", "reason") if any(_told(plain, column))]
+    shown = ["name", "state", *asked, *about]
     table(shown, ([_cell(row.get(column)) for column in shown] for row in plain))
 
 
@@ -187,9 +198,11 @@ def pick(control: ControlPlane, run: str) -> RunHandle:
         newest = max((control.store.status(each) for each in known), key=lambda status: status.created)
         return RunHandle.open(control, newest.run_id)
     # An id is `<experiment>-<token>`: the beginning of either will do.
-    matching = [each for each in known if each == run] or [
-        each for each in known if each.startswith(run) or each.rpartition("-")[2].startswith(run)
-    ]
+    matching = (
+        [each for each in known if each == run]
+        or [each for each in known if each.rpartition("-")[0] == run]
+        or [each for each in known if each.startswith(run) or each.rpartition("-")[2].startswith(run)]
+    )
     if len(matching) != 1:
         listed = ", ".join(sorted(matching or known)[:5]) or "there are none"
         raise RunNotFoundError(f"{'No run' if not matching else 'Several runs'} of id {run!r}: {listed}.")
@@ -274,6 +287,11 @@ def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: boo
 
 def _took(state: RunStatus) -> str:
     return duration((state.ended or time.time()) - state.started) if state.started is not None else ""
+
+
+def _told(rows: list[dict[str, Any]], column: str) -> Iterator[bool]:
+    """Whether a column tells something of each row: what nobody has, or a first attempt, is not worth a column."""
+    return (row.get(column) not in (None, "", 1 if column == "attempt" else 0) for row in rows)
 
 
 def _copy(log: Path, position: int) -> int:

@@ -42,7 +42,10 @@ def scale(
     folder: Path = FOLDER_OPTION,
     once: bool = typer.Option(False, "--once", help="Look once and end: for cron or a Celery beat task."),
 ) -> None:
-    """Ask a scheduler for allocations while members wait, and let them go when they are idle. Ctrl-C leaves the allocations."""
+    """Ask a scheduler for allocations while members wait.
+
+    Idle ones are let go. Ctrl-C leaves the allocations.
+    """
     from taskensemble.launch.scale import Scaler
 
     if minimum > maximum:

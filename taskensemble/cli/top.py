@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-BAR = 24
-"""Characters of a bar."""
+BAR, SHORT_BAR = 24, 8
+"""Characters of a bar; the shorter one on a terminal of less than WIDE columns, which shows fewer columns as well."""
+
+WIDE = 105
+"""Columns of a terminal that all columns fit into."""
 
 STATES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "bright_black"}
 """Counters of a run in the order of its bar."""
@@ -48,7 +51,10 @@ def top(
     count: int = typer.Option(0, min=0, help="Pictures to show; 0: until `q` or Ctrl-C."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Show runs, workers, queues and databases live on the whole terminal; `q` ends it. With --json: once, as it is now."""
+    """Show runs, workers, queues and databases live on the whole terminal.
+
+    `q` ends it. With --json: once, as it is now.
+    """
     from rich.console import Console
     from rich.live import Live
 
@@ -64,7 +70,7 @@ def top(
             with _keys() as pressed, Live(screen=console.is_terminal, console=console, auto_refresh=False) as live:
                 before: dict[str, Any] | None = None
                 while True:
-                    live.update(picture(now, before, console.height), refresh=True)
+                    live.update(picture(now, before, console.height, console.width), refresh=True)
                     if (count and shown >= count) or "q" in pressed(interval):
                         break
                     shown += 1
@@ -91,12 +97,13 @@ def sample(store: Store, publisher: Publisher) -> dict[str, Any]:
     }
 
 
-def picture(now: Mapping[str, Any], before: Mapping[str, Any] | None, height: int) -> RenderableType:
+def picture(now: Mapping[str, Any], before: Mapping[str, Any] | None, height: int, width: int) -> RenderableType:
     """A sample as tables.
 
     Parameters:
         before: the sample that rates are told against, or None.
         height: lines of the terminal; what does not fit is left out, oldest runs first, and counted.
+        width: its columns; a narrow one shows less of each line.
     """
     from rich.console import Group
     from rich.text import Text
@@ -112,36 +119,50 @@ def picture(now: Mapping[str, Any], before: Mapping[str, Any] | None, height: in
     others = len(workers) + len(now["queues"]) + sum(max(1, len(each["assets"])) for each in now["databases"])
     room = max(3, height - 12 - min(others, height // 2))
     rest = max(2, (height - 12 - min(len(runs), room)) // 3)
-    parts: list[RenderableType] = [head, Text(), _runs(runs, room, now["time"])]
-    parts += [Text(), _workers(workers, rest)]
-    parts += [Text(), _queues(now["queues"], rest), Text(), _databases(now, before, rest)]
+    bar = BAR if width >= WIDE else SHORT_BAR
+    left_out: set[str] = set() if width >= WIDE else {"Cancelled", "Rate", "Host", "GPUs", "Memory", "Clients"}
+    parts: list[RenderableType] = [head, Text(), _runs(now, before, room, bar, left_out)]
+    parts += [Text(), _workers(workers, rest, bar, left_out)]
+    parts += [Text(), _queues(now["queues"], rest), Text(), _databases(now, before, rest, left_out)]
     return Group(*parts)
 
 
-def _runs(runs: list[dict[str, Any]], room: int, now: float) -> RenderableType:
+def _runs(
+    now: Mapping[str, Any], before: Mapping[str, Any] | None, room: int, bar: int, left_out: set[str]
+) -> RenderableType:
     from rich.text import Text
 
+    earlier = {run["run_id"]: _ended(run) for run in before["runs"]} if before else {}
+    passed = now["time"] - before["time"] if before else 0.0
     rows = [
         (
             run["run_id"],
             Text(run["state"], style=COLOURS.get(run["state"], "")),
-            _bar([(run[state], style) for state, style in STATES.items()], run["size"]),
+            _bar([(run[state], style) for state, style in STATES.items()], run["size"], bar),
             *(Text(str(run[state]), style=style if run[state] else "bright_black") for state, style in STATES.items()),
-            duration((run["ended"] or now) - run["started"]) if run["started"] is not None else "",
+            f"{(_ended(run) - earlier[run['run_id']]) / passed:.1f}/s"
+            if run["ended"] is None and run["run_id"] in earlier and passed > 0
+            else "",
+            duration((run["ended"] or now["time"]) - run["started"]) if run["started"] is not None else "",
         )
-        for run in runs
+        for run in now["runs"]
     ]
-    return _grid(("Run", "State", "Members", "Done", "Failed", "Cancelled", "Running", "Queued", "Took"), rows, room)
+    columns = ("Run", "State", "Members", "Done", "Failed", "Cancelled", "Running", "Queued", "Rate", "Took")
+    return _grid(columns, rows, room, left_out)
 
 
-def _workers(workers: list[dict[str, Any]], room: int) -> RenderableType:
+def _ended(run: Mapping[str, Any]) -> int:
+    return int(run["completed"] + run["failed"] + run["cancelled"])
+
+
+def _workers(workers: list[dict[str, Any]], room: int, bar: int, left_out: set[str]) -> RenderableType:
     from rich.text import Text
 
     rows = [
         (
             Text(worker["name"], style="yellow" if worker["age"] > LOST else ""),
             worker["host"],
-            _bar([(worker["slots"] - worker["free"], "cyan"), (worker["free"], "bright_black")], worker["slots"]),
+            _bar([(worker["slots"] - worker["free"], "cyan"), (worker["free"], "bright_black")], worker["slots"], bar),
             f"{worker['slots'] - worker['free']}/{worker['slots']}",
             worker["running"],
             len(worker["gpus"]) or "",
@@ -149,7 +170,7 @@ def _workers(workers: list[dict[str, Any]], room: int) -> RenderableType:
         )
         for worker in workers
     ]
-    return _grid(("Worker", "Host", "Slots", "In use", "Members", "GPUs", "Seen"), rows, room)
+    return _grid(("Worker", "Host", "Slots", "In use", "Members", "GPUs", "Seen"), rows, room, left_out)
 
 
 def _queues(queues: list[dict[str, Any]], room: int) -> RenderableType:
@@ -157,7 +178,9 @@ def _queues(queues: list[dict[str, Any]], room: int) -> RenderableType:
     return _grid(("Queue", "Run", "Waiting"), rows, room)
 
 
-def _databases(now: Mapping[str, Any], before: Mapping[str, Any] | None, room: int) -> RenderableType:
+def _databases(
+    now: Mapping[str, Any], before: Mapping[str, Any] | None, room: int, left_out: set[str]
+) -> RenderableType:
     from rich.text import Text
 
     earlier = {_place(database, asset): asset for database, asset in _assets(before)} if before else {}
@@ -174,7 +197,7 @@ def _databases(now: Mapping[str, Any], before: Mapping[str, Any] | None, room: i
             mean = f"{asset['seconds'] / asset['calls'] * 1000:.2f}" if asset["calls"] else ""
             rows.append((*facts, asset["name"], f"{asset['backend']} {asset['device']}", asset["calls"], rate, mean))
     columns = ("Database", "Memory", "Clients", "Model or script", "On", "Calls", "Calls/s", "Mean ms")
-    return _grid(columns, rows, room)
+    return _grid(columns, rows, room, left_out)
 
 
 def _assets(sampled: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -187,15 +210,19 @@ def _place(database: Mapping[str, Any], asset: Mapping[str, Any]) -> tuple[str, 
     return database["experiment"], database["identifier"], asset["shard"], asset["name"]
 
 
-def _grid(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], room: int) -> RenderableType:
+def _grid(
+    columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], room: int, left_out: Collection[str] = ()
+) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        grid.add_column(column, no_wrap=True)
+    shown = [place for place, column in enumerate(columns) if column not in left_out]
+    for place in shown:
+        grid.add_column(columns[place], no_wrap=True)
     for row in rows[:room]:
-        grid.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        cells = (row[place] for place in shown)
+        grid.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     if len(rows) > room:
         grid.add_row(Text(f"… {len(rows) - room} more", style="bright_black"))
     elif not rows:
@@ -203,14 +230,14 @@ def _grid(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], room: in
     return grid
 
 
-def _bar(parts: Iterable[tuple[int, str]], whole: int) -> Text:
+def _bar(parts: Iterable[tuple[int, str]], whole: int, characters: int) -> Text:
     """A bar with a share of its length for each part; a part that is not zero shows, if only by one character."""
     from rich.text import Text
 
     bar = Text()
     for amount, style in parts:
-        length = max(1, round(BAR * amount / whole)) if amount and whole else 0
-        bar.append("━" * min(length, BAR - len(bar.plain)), style=style)
+        length = max(1, round(characters * amount / whole)) if amount and whole else 0
+        bar.append("━" * min(length, characters - len(bar.plain)), style=style)
     return bar
 
 
