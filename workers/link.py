@@ -195,13 +195,24 @@ class Link:
         url: of the record store.
         on_order: called with each order of the control channel.
         on_open: called when the control channel has been opened (again): orders may have been missed.
+        on_restart: called when another server process answers than before; what it calls for is sent before what waits.
     """
 
-    def __init__(self, url: str, on_order: Callable[[dict[str, Any]], None], on_open: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        on_order: Callable[[dict[str, Any]], None],
+        on_open: Callable[[], None],
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
         self._wire = Wire(url)
         self._orders = Wire(url)
         self._on_order = on_order
         self._on_open = on_open
+        self._on_restart = on_restart
+        self._server = b""
+        self.heard = 0.0
+        """When the store has last answered (monotonic)."""
         self._sha = b""
         self._waiting: deque[_Operation] = deque()
         self._sent: deque[_Operation] = deque()
@@ -250,9 +261,10 @@ class Link:
             opened = True
             self._on_open()
         if not self._wire.connected and (self._waiting or opened):
-            answers = self._wire.connect(("SCRIPT", "LOAD", SCRIPT))
+            answers = self._wire.connect(("SCRIPT", "LOAD", SCRIPT), ("INFO", "server"))
             if answers is not None:
                 self._sha = answers[0]
+                self._look_at_server(bytes(answers[1]).partition(b"run_id:")[2].split()[0])
                 opened = True
         if not self._wire.connected or not self._waiting or time.monotonic() < self._not_before:
             return opened
@@ -285,6 +297,7 @@ class Link:
             self._break(error)
             return
         demoted = False
+        self.heard = time.monotonic() if answers else self.heard
         for answer in answers:
             item = self._sent.popleft()
             if not isinstance(answer, ReplyError):
@@ -306,6 +319,14 @@ class Link:
                 item.callback(answer)
         if demoted:
             self._break(ConnectionError("it is a replica now"))
+
+    def _look_at_server(self, identifier: bytes) -> None:
+        """Tells of a server that was started again, before anything else is sent to it."""
+        if self._server not in (b"", identifier):
+            waiting, self._waiting = self._waiting, deque()
+            self._on_restart()
+            self._waiting.extend(waiting)
+        self._server = identifier
 
     def _take_order(self, text: bytes) -> None:
         """Every worker reads the channel: what one of them stumbled over would end them all."""

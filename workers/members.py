@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -57,6 +58,8 @@ from workers.slots import Node, Slot
 
 logger = logging.getLogger("taskensemble.worker")
 
+_BEAT = 5.0
+"""Most seconds between two signs of life of a worker."""
 _SHORT = 1.0
 """Members that last less are fetched ahead of free slots."""
 _AHEAD = 64
@@ -66,6 +69,8 @@ _NEXT_GANG = 3.0
 """Seconds until a worker looks again at members that run together while others take slots first."""
 _NEXT_CLAIM = 3.0
 """Seconds until a worker reads a queue again after the store has stumbled over one of its messages."""
+_FORGOTTEN = 5.0
+"""Seconds that a server which dies with its machine may forget: it writes to its disk each second, or when that is busy later."""
 _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 _TOLD_WITHIN = 1.0
@@ -95,6 +100,18 @@ class Failure:
     def type(self) -> type[Exception]:
         """Of the exception."""
         return type(self.exception)
+
+
+@dataclass
+class _Finished:
+    """An end that the store was told of."""
+
+    attempt: Attempt
+    node: str
+    words: tuple[Any, ...]
+    """Arguments of `finish`."""
+    answered: float = math.inf
+    """When it was recorded (monotonic)."""
 
 
 class Members:
@@ -127,7 +144,7 @@ class Members:
         self.lease = lease
         self.limits = limits or Limits()
         self.store = Store(store_url, patience=5)
-        self.link = Link(store_url, self._on_order, self._on_open)
+        self.link = Link(store_url, self._on_order, self._on_open, self._on_restart)
         self.draining = False
         self.wake: Callable[[], None] = lambda: None
         """Set by the pool: lets the event loop run once more, from another thread."""
@@ -171,6 +188,10 @@ class Members:
         self._waits_since: dict[str, float] = {}
         self._hungry = ""
         """A queue whose members have long found no room because smaller ones took it: nothing else is fetched until they do."""
+        self._recent: deque[_Finished] = deque()
+        """Ends that a server which dies may have forgotten, in their order."""
+        self._claims_from = 0.0
+        """When the next member may be claimed (monotonic)."""
         self._refused: set[str] = set()
         self._unreadable: set[bytes] = set()
         self._later: dict[str, float] = {}
@@ -320,7 +341,7 @@ class Members:
 
     def _pump(self) -> None:
         """Claims what waits, for as long as there are slots: of each run in turn."""
-        if not self.link.connected and self.link.unanswered:
+        if (not self.link.connected and self.link.unanswered) or time.monotonic() < self._claims_from:
             return
         claims: dict[tuple[str, str], list[Attempt]] = {}
         for queue, requests in sorted(self._waiting.items(), key=lambda item: self._served.get(item[0], 0)):
@@ -648,10 +669,14 @@ class Members:
         """Gives the slot back and tells the store how the attempt ended."""
         cpus = ",".join(map(str, attempt.slot.cpus))
         arguments = (attempt.index, attempt.entity, attempt.token, *ends.finish_words(outcome), attempt.pid, cpus)
-        self.link.call(attempt.run_id, "finish", arguments, partial(self._on_finished, attempt, outcome))
+        finished = _Finished(attempt, self._node_of(attempt), arguments)
+        self._recent.append(finished)
+        self.link.call(attempt.run_id, "finish", arguments, partial(self._on_finished, finished, outcome))
         self._drop(attempt)
 
-    def _on_finished(self, attempt: Attempt, outcome: Outcome, answer: Any) -> None:
+    def _on_finished(self, finished: _Finished, outcome: Outcome, answer: Any) -> None:
+        attempt = finished.attempt
+        finished.answered = time.monotonic()
         word = answer[0].decode() if isinstance(answer, list) else "stale"
         if logger.isEnabledFor(logging.INFO):
             how = {"c": "completed", "f": "failed", "x": "was cancelled", "l": "was lost"}[outcome.letter]
@@ -750,6 +775,23 @@ class Members:
         self.read_queues()
         self._next_renewal = 0.0
 
+    def _on_restart(self) -> None:
+        """The store was started again, and may have forgotten its last seconds: it is told again what has ended and what runs
+        here, before anybody claims anything. Messages that come back meanwhile find their members taken or done."""
+        now = time.monotonic()
+        pause = min(_BEAT, self.lease / 4) + 1.0  # every worker has noticed by its next beat
+        self._claims_from = now + pause
+        self.wake_later(pause)
+        self._next_beat = 0.0
+        self._renew(now)
+        for finished in self._recent:
+            attempt = finished.attempt
+            if attempt.number:
+                known = (attempt.index, attempt.entity, attempt.token, attempt.number, attempt.pid)
+                self.link.call(attempt.run_id, "renew", (self.worker.name, finished.node, *known))
+                if finished.answered < math.inf:
+                    self.link.call(attempt.run_id, "finish", finished.words)
+
     def read_queues(self) -> None:
         """Asks the store for the queues of active runs."""
         if self.allocation is not None:
@@ -847,8 +889,10 @@ class Members:
         self.link.call(attempt.run_id, "disarm", (attempt.index, attempt.entity, attempt.token), answered)
 
     def _register(self, now: float) -> None:
-        self._next_beat = now + min(5.0, self.lease / 4)
+        self._next_beat = now + min(_BEAT, self.lease / 4)
         self._look_for_hunger()
+        while self._recent and self._recent[0].answered < self.link.heard - _FORGOTTEN:
+            self._recent.popleft()
         self._beat += 1
         record = self.worker.model_copy(
             update={

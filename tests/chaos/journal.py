@@ -23,7 +23,7 @@ from amqp import NotFound
 from taskensemble.engine import messages, urls
 from taskensemble.engine.records import QueueRecord, State
 from taskensemble.engine.store import Store, run_key
-from tests.integration.engine.plane import alive, carriers, until
+from tests.integration.engine.plane import BEGINS, alive, carriers, until
 
 PROGRAM = """
 import fcntl, os, signal, sys, time
@@ -115,7 +115,7 @@ class Journal:
         found = [Line(name, int(number), int(pid), said, int(at) / 1000) for name, number, pid, said, at in rows]
         return [line for line in found if word is None or line.word == word]
 
-    def started(self, count: int, seconds: float = 60.0) -> None:
+    def started(self, count: int, seconds: float = BEGINS) -> None:
         """Waits until so many attempts have begun."""
         until(lambda: len(self.lines("attempt")) >= count, f"{count} attempts", seconds)
 

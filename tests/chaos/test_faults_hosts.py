@@ -20,7 +20,7 @@ import pytest
 
 from taskensemble.engine.store import Store
 from tests.chaos.journal import Figures, Journal, now
-from tests.integration.engine.plane import ROOT, Plane, until
+from tests.integration.engine.plane import BEGINS, ROOT, Plane, until
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
 
@@ -41,7 +41,9 @@ def worker_with(
     }
     with (plane.folder / f"{name}.log").open("ab") as log:
         plane.workers.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=plane.folder))
-    until(lambda: name in [worker.name for worker in plane.store.workers()], f"worker {name}: {plane.log(name)}", 60)
+    until(
+        lambda: name in [worker.name for worker in plane.store.workers()], f"worker {name}: {plane.log(name)}", BEGINS
+    )
     return name
 
 

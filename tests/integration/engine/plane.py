@@ -15,6 +15,8 @@ from taskensemble.engine.records import MemberRecord, RunRecord, RunStatus, Work
 from taskensemble.engine.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
+BEGINS = 240.0
+"""Seconds within which a worker begins, or a program: nothing is promised of it, and a machine that does much else is slow."""
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
@@ -107,7 +109,7 @@ class Plane:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
         self.workers.append(process)
         if wait:
-            until(lambda: name in [worker.name for worker in self.store.workers()], f"worker {name}", 60)
+            until(lambda: name in [worker.name for worker in self.store.workers()], f"worker {name}", BEGINS)
         return process
 
     def log(self, name: str) -> str:

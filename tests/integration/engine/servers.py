@@ -47,6 +47,12 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    @property
+    def log(self) -> Path:
+        """The append-only file that grows."""
+        (path,) = self.folder.glob("appendonlydir/*.incr.aof")
+        return path
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()

@@ -14,6 +14,7 @@ import pytest
 from taskensemble.engine.records import State
 from tests.integration.engine.plane import ROOT, Plane, alive, until
 from tests.integration.engine.runs import one_entity
+from tests.integration.engine.servers import Server
 
 PROGRAM = 'echo $$ >> "$0"; until [ -e "$0.end" ]; do sleep 0.02; done; exit $(cat "$0.end")'
 """`sh -c PROGRAM file`: writes its pid, waits for `file.end`, exits with the status that stands there."""
@@ -131,6 +132,39 @@ def test_a_program_that_alone_is_told_to_end_has_failed(plane: Plane, tmp_path: 
     attempt = plane.store.attempts(run.run_id)[0]
     assert (attempt.attempt, attempt.returncode) == (1, -signal.SIGTERM)
     assert "SIGTERM" in attempt.reason
+
+
+def test_what_a_store_forgets_that_dies_with_its_machine_is_told_again_before_anybody_claims(
+    own_server: Server, tmp_path: Path
+) -> None:
+    """The append-only file reaches the disk each second: the last claim and the last end are gone, the message is back."""
+    plane = Plane(own_server.url, tmp_path)
+    try:
+        worker = plane.worker("--slots", "1", "--lease", "20")
+        pids = [tmp_path / "first", tmp_path / "second"]
+        run, members = one_entity(tmp_path, ["/bin/sh", "-c", PROGRAM], 2, args=[[str(path)] for path in pids])
+        plane.start(run, members)
+        until(lambda: pids[0].exists() and plane.store.status(run.run_id).queued == 1, "the first one runs")
+        before = own_server.log.stat().st_size
+        (tmp_path / "first.new").write_text("0")
+        (tmp_path / "first.new").rename(tmp_path / "first.end")
+        until(lambda: pids[1].exists() and plane.store.status(run.run_id).completed == 1, "the second one runs")
+        plane.worker("--slots", "1", "--lease", "20")
+        own_server.kill()
+        os.truncate(own_server.log, before)
+        worker.send_signal(signal.SIGSTOP)
+        own_server.start()
+        assert plane.store.status(run.run_id).completed == 0
+        until(lambda: plane.store.workers(), "the other one is back before it")
+        worker.send_signal(signal.SIGCONT)
+        until(lambda: plane.store.status(run.run_id).completed == 1, "the first end is told again", 90)
+        (tmp_path / "second.new").write_text("0")
+        (tmp_path / "second.new").rename(tmp_path / "second.end")
+        assert plane.finish(run.run_id).completed == 2
+        assert [attempt.attempt for attempt in plane.store.attempts(run.run_id)] == [1, 1]
+        assert [len(path.read_text().split()) for path in pids] == [1, 1]
+    finally:
+        plane.close()
 
 
 def test_workers_in_containers_of_one_machine_and_name_do_not_take_each_other_for_dead(
