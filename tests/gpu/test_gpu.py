@@ -250,14 +250,13 @@ def test_members_share_a_gpu_and_call_a_model_on_it(tmp_path: Path, monkeypatch:
     )
     model = tmp_path / "m.pt"
     model.write_bytes(archive(OnGpu()))
-    exp = Experiment("gpu", exp_path=str(tmp_path))
-    db = exp.create_database(port=free_port(), interface="lo")
-    settings = exp.create_run_settings(sys.executable, exe_args=str(program))
-    ensemble = exp.create_ensemble("share", run_settings=settings, replicas=4, resources={"gpus": 0.5})
-    ensemble.add_ml_model("m", "TORCH", model_path=str(model), device="GPU")
-    exp.start(db, ensemble, block=True, quiet=True)
-    rows = [row["result"] for row in exp.results(ensemble)]
-    exp.stop(db)
+    with Experiment("gpu", exp_path=str(tmp_path)) as exp:
+        db = exp.create_database(port=free_port(), interface="lo")
+        settings = exp.create_run_settings(sys.executable, exe_args=str(program))
+        ensemble = exp.create_ensemble("share", run_settings=settings, replicas=4, resources={"gpus": 0.5})
+        ensemble.add_ml_model("m", "TORCH", model_path=str(model), device="GPU")
+        exp.start(db, ensemble, block=True, quiet=True)
+        rows = [row["result"] for row in exp.results(ensemble)]
     assert rows == [{"here": 8.0, "there": 1.0, "sees": "0", "cards": 1}] * 4
 
 

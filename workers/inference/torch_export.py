@@ -75,7 +75,9 @@ def load(path: str, device: torch.device) -> Loaded:
         with torch.inference_mode(False):
             program = torch.export.load(harmless(path))
             if device.type != "cpu" or any(value.device != device for value in program.state_dict.values()):
-                program = torch.export.passes.move_to_device_pass(program, str(device))
+                from torch.export.passes import move_to_device_pass  # not every torch imports it with torch.export
+
+                program = move_to_device_pass(program, str(device))
             return _flat(program)
     except BackendError:
         raise

@@ -489,3 +489,11 @@ class TestMaliciousPrograms:
             backend.load_model(buffer.getvalue(), [], [])
         with pytest.raises(BackendError):
             backend.load_model(b"", [], [])
+
+
+def test_a_program_moves_with_weights_and_buffers_to_the_device_it_is_stored_for() -> None:
+    from workers.inference import torch_export
+
+    loaded = torch_export.load(program(Affine(), torch.zeros(2, 4)), torch.device("meta"))
+    (result,) = loaded.forward(torch.zeros(5, 4, device="meta"))
+    assert (result.device.type, tuple(result.shape)) == ("meta", (5, 3))
