@@ -26,6 +26,8 @@ class BatchSettings(SettingsBase, ABC):
 
     scheduler: ClassVar[Scheduler]
     """Whose script the headers are for."""
+    common: ClassVar[tuple[str, ...]] = ("nodes", "time", "queue", "account", "requeue")
+    """Arguments of every class, whatever further ones it names."""
 
     def __init__(self, batch_cmd: str, batch_args: Mapping[str, str | None] | None = None, **common: Any) -> None:
         self._batch_cmd = batch_cmd

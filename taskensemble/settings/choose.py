@@ -146,7 +146,8 @@ def create_batch_settings(
 
 def _arguments(settings: type) -> list[str]:
     parameters = list(inspect.signature(settings).parameters.values())
-    return [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    return [*named, *(name for name in getattr(settings, "common", ()) if name not in named)]
 
 
 def _check_further(factory: str, chosen: type, further: Mapping[str, Any]) -> None:

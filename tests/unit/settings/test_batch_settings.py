@@ -46,6 +46,13 @@ def test_a_preamble_takes_a_line_or_lines_and_nothing_else() -> None:
         settings.add_preamble(1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("launcher", ["slurm", "pbs", "lsf", "sge"])
+def test_requeue_is_an_argument_of_every_scheduler(launcher: str, caplog: pytest.LogCaptureFixture) -> None:
+    made = create_batch_settings(launcher, requeue=2, ncpus=1, pe_type="mpi")
+    assert made.requeue == 2
+    assert "requeue" not in caplog.text
+
+
 def test_requeue_counts_from_nought() -> None:
     assert SbatchSettings(requeue=2).record().requeue == 2
     with pytest.raises(InputError, match="requeue"):
