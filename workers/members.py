@@ -898,6 +898,7 @@ class Members:
             update={
                 "free": self.node.free,
                 "running": len(self._attempts),
+                "rooms": {} if self.draining else self._rooms(),
                 "nodes": self.node.kinds,
                 "beat": self._beat,
                 "seen": time.time(),
@@ -906,6 +907,10 @@ class Members:
         self.link.command(
             "HSET", "te:workers", self.worker.name, record.model_dump_json(exclude_defaults=True), insists=False
         )
+
+    def _rooms(self) -> dict[str, int]:
+        rooms = {name: self.node.fits(queue.resources) for name, queue in self.queues.items()}
+        return {name: room for name, room in rooms.items() if room}
 
     def _look_for_hunger(self) -> None:
         """Asks how many members wait that do not fit now; only on a broker that can tell without being read."""

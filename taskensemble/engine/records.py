@@ -426,6 +426,8 @@ class WorkerRecord(Record):
     queue: str = ""
     """The batch queue that it serves alone; empty: all others."""
     running: int = 0
+    rooms: dict[str, int] = Field(default_factory=dict)
+    """How many members of each queue that it reads would find room now, where any would."""
     beat: int = 0
     """A counter that the worker keeps moving."""
     seen: float = 0.0

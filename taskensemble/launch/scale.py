@@ -8,15 +8,17 @@ remembered in the jobs' files, so a scaler that is started again goes on with th
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskensemble.engine.allocation import BatchRecord
+from taskensemble.engine.fit import capacity, lacks
 from taskensemble.engine.messages import SERVICE_QUEUE, Publisher
-from taskensemble.engine.records import WorkerRecord
+from taskensemble.engine.records import QueueRecord, WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, jobs_folder, read_job
 
@@ -34,30 +36,42 @@ class Demand:
     """What a scaler decides on.
 
     Attributes:
-        waiting: CPUs that waiting members ask for.
-        free: CPUs that workers have free.
+        lacking: allocations that the waiting members fill who find no room with the workers that there are.
         jobs: allocations that were asked for and have not ended.
         pending: those of them whose worker has not registered yet.
-        slots: CPUs of one allocation; 0: not known yet.
     """
 
-    waiting: int
-    free: int
+    lacking: float
     jobs: int
     pending: int
-    slots: int = 0
 
 
 def to_submit(demand: Demand, minimum: int, maximum: int) -> int:
     """How many further allocations to ask for."""
-    room = maximum - demand.jobs
-    lacking = max(0, minimum - demand.jobs)
-    short = demand.waiting - demand.free
-    if short > 0:
-        # Until one has shown how large an allocation is, one at a time.
-        needed = -(-short // demand.slots) if demand.slots else 1
-        lacking = max(lacking, needed - demand.pending)
-    return max(0, min(room, lacking))
+    lacking = max(minimum - demand.jobs, math.ceil(demand.lacking) - demand.pending)
+    return max(0, min(maximum - demand.jobs, lacking))
+
+
+def without_room(
+    waiting: Mapping[str, int], queues: Sequence[QueueRecord], workers: Sequence[WorkerRecord]
+) -> dict[str, int]:
+    """How many members of each queue find no room with these workers now.
+
+    Parameters:
+        waiting: members that wait, by queue.
+    """
+    free = {worker.name: worker.free for worker in workers}
+    left = {}
+    for queue in queues:
+        still = waiting.get(queue.name, 0)
+        cpus = max(1, queue.resources.cpus * queue.resources.nodes)
+        for worker in workers:
+            taken = min(still, worker.rooms.get(queue.name, 0), free[worker.name] // cpus)
+            free[worker.name] -= taken * cpus
+            still -= taken
+        if still:
+            left[queue.name] = still
+    return left
 
 
 @dataclass
@@ -82,7 +96,9 @@ class Scaler:
     tags: tuple[str, ...] = ()
     tell: Callable[[str], None] = logger.info
     _jobs: dict[str, BatchJob] = field(default_factory=dict)
-    _slots: int = 0
+    _example: WorkerRecord | None = None
+    """The worker of one of the allocations: it tells what one holds."""
+    _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._store = Store(self.store_url)
@@ -128,21 +144,34 @@ class Scaler:
     def _demand(self) -> Demand:
         workers = [worker for worker in self._store.workers() if not worker.queue and worker.age < SILENT_SECONDS]
         ours = {name: _worker_of(name, workers) for name in self._jobs}
-        self._slots = max([self._slots, *(worker.slots for worker in ours.values() if worker is not None)])
-        waiting = sum(
-            self._publisher.length(queue.name) * queue.resources.cpus * queue.resources.nodes
-            for queue in self._store.queues()
-            if not queue.batch_queue
-        )
+        self._example = next((worker for worker in ours.values() if worker is not None), self._example)
+        queues = [queue for queue in self._store.queues() if not queue.batch_queue]
+        waiting = {queue.name: self._publisher.length(queue.name) for queue in queues}
+        left = without_room(waiting, queues, workers)
         # A run's members are published by its setup, which needs a worker first.
-        waiting += self._publisher.length(SERVICE_QUEUE)
+        first = float(not workers and self._publisher.length(SERVICE_QUEUE) > 0)
         return Demand(
-            waiting=waiting,
-            free=sum(worker.free for worker in workers),
+            lacking=max(
+                first, sum(self._allocations(queue, left[queue.name]) for queue in queues if queue.name in left)
+            ),
             jobs=len(self._jobs),
             pending=sum(worker is None for worker in ours.values()),
-            slots=self._slots,
         )
+
+    def _allocations(self, queue: QueueRecord, members: int) -> float:
+        """How many allocations so many members of a queue fill; 0 when they could not run there."""
+        if self._example is None:
+            return 1.0  # until one has shown how large an allocation is, one at a time
+        held = capacity(self._example, queue.resources)
+        if held:
+            return members / held
+        if queue.name not in self._told:
+            self._told.add(queue.name)
+            lacking = lacks([self._example.model_copy(update={"age": 0.0})], queue.resources)
+            self.tell(
+                f"Members of {queue.run} wait for {lacking}; no allocation as --batch describes it could run them."
+            )
+        return 0.0
 
     def _submit(self) -> None:
         name = f"{PREFIX}{secrets.token_hex(4)}"
