@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskensemble.engine.allocation import from_environment
+from taskensemble.engine.allocation import of_this_process
 from taskensemble.engine.records import DatabaseAddressRecord, State
 from taskensemble.errors import DatabaseError, DatabaseIdentifierError, RunNotFoundError, TaskensembleError
 
@@ -142,7 +141,7 @@ class Databases:
         """Start a database in a batch job of its own, or on a node of its own in this allocation; None: neither is meant."""
         from taskensemble.launch import database as hosted
 
-        allocation = None if self._experiment.launcher == "local" else from_environment(os.environ)
+        allocation = None if self._experiment.launcher == "local" else of_this_process()
         if database.batch_settings is not None:
             own, store_url = self._experiment.record_store()
             linger = database.linger if database.linger is not None else OWN_LINGER if own else LINGER
@@ -168,7 +167,7 @@ class Databases:
 
     def _free_nodes(self, identifier: str) -> None:
         """Give a database's nodes back to the members."""
-        allocation = from_environment(os.environ)
+        allocation = of_this_process()
         if self._nodes.pop(identifier, None) is not None and allocation is not None:
             self._experiment.reserve_nodes(allocation.job_id, self.reserved_nodes())
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 from taskensemble import configuration, lifetime
 from taskensemble.checked import checked
 from taskensemble.databases import Databases
-from taskensemble.engine.allocation import check_allocation, check_room, from_environment
+from taskensemble.engine.allocation import check_allocation, check_room, of_this_process
 from taskensemble.engine.records import State as Status
 from taskensemble.errors import (
     EntityExistsError,
@@ -544,7 +544,7 @@ class Experiment:
 
     def _check_room(self, planned: Plan) -> None:
         """Refuse what would wait for ever in this allocation, whose nodes are all that this driver's worker has."""
-        allocation = None if self.launcher == "local" else from_environment(os.environ)
+        allocation = None if self.launcher == "local" else of_this_process()
         if allocation is not None and self.ends_with_driver:
             check_room(planned.run, allocation, self._databases.reserved_nodes())
 

@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskensemble.engine.allocation import AllocationNode, AllocationRecord, from_environment
+from taskensemble.engine.allocation import AllocationNode, AllocationRecord, of_this_process
 from taskensemble.engine.records import CommandRecord, ResourcesRecord
 from workers.slots import Slot
 
@@ -187,13 +187,13 @@ class AllocationSlots:
         return [_share(node, wanted) for node in chosen]
 
 
-def of_environment(environment: Mapping[str, str], tags: tuple[str, ...] = ()) -> AllocationSlots | None:
-    """The slots of a worker with this environment; None: it is a node's worker.
+def of_this_worker(tags: tuple[str, ...] = ()) -> AllocationSlots | None:
+    """The slots of this process; None: it is a node's worker.
 
     Raises:
         AllocationError: the scheduler's variables cannot be read.
     """
-    allocation = from_environment(environment) if environment.get(VARIABLE) else None
+    allocation = of_this_process() if os.environ.get(VARIABLE) else None
     return None if allocation is None else AllocationSlots(allocation, tags)
 
 
@@ -276,10 +276,23 @@ def parse_steps(text: str, attempt_id: str) -> list[str]:
     return [row[0] for row in rows if len(row) == 2 and row[1].strip() == attempt_id]
 
 
-def job_is_ending(job_id: str, environment: Mapping[str, str]) -> bool:
-    """Whether Slurm is ending the job: its steps die before its worker is told."""
-    state = _ask(environment, "squeue", "--noheader", f"--jobs={job_id}", "--format=%T").strip()
-    return state not in ("RUNNING", "CONFIGURING", "SUSPENDED")
+def job_is_ending(job_id: str, environment: Mapping[str, str]) -> bool | None:
+    """Whether Slurm is ending the job: its steps die before its worker is told. None: Slurm does not answer."""
+    command = ("squeue", "--noheader", f"--jobs={job_id}", "--Format=State:20,PreemptTime:25")
+    done = _run(environment, *command)
+    return None if done is None else parse_ending(done.returncode, done.stdout, done.stderr)
+
+
+def parse_ending(returncode: int, out: str, err: str) -> bool | None:
+    """What `squeue --Format=State:20,PreemptTime:25` says of a job: whether it ends or has ended; None: nothing.
+
+    A job that makes room for a more urgent one stays RUNNING for the partition's grace time; its steps have been told to end.
+    """
+    if returncode:
+        # Of a job that has long ended nothing is known any more.
+        return True if "Invalid job id" in err else None
+    state, preempted = (*out.split(), "", "")[:2]
+    return state not in ("RUNNING", "CONFIGURING", "SUSPENDED") or preempted not in ("", "N/A")
 
 
 @functools.lru_cache(maxsize=32)
@@ -297,15 +310,20 @@ def mpi_flavour(launcher: str) -> str:
 
 def _ask(environment: Mapping[str, str], program: str, *arguments: str) -> str:
     """What a program prints; empty when it is not there or does not answer in time."""
+    done = _run(environment, program, *arguments)
+    return "" if done is None else done.stdout
+
+
+def _run(environment: Mapping[str, str], program: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     found = shutil.which(program, path=environment.get("PATH"))
     if not found:
-        return ""
+        return None
     try:
         return subprocess.run(
             [found, *arguments], env=dict(environment), capture_output=True, text=True, timeout=30, check=False
-        ).stdout
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        return None
 
 
 def _fits(node: _Free, wanted: ResourcesRecord) -> bool:

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import uuid
@@ -159,7 +160,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 def make_node(options: argparse.Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
     """What this worker gives to members, and whether its CPU numbers are real and its own."""
-    whole = allocation.of_environment(os.environ, tuple(options.tags))
+    whole = allocation.of_this_worker(tuple(options.tags))
     if whole is not None:
         allocation.forget_wishes(os.environ)
         return whole, False
@@ -201,6 +202,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     # Celery's warning is about pickles, which no worker of ours reads.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Schedulers warn a job's processes with it, which would end this one. Members inherit no handler, as they would SIG_IGN.
+    signal.signal(signal.SIGUSR2, lambda *_: None)
     process.become_subreaper()
     ends.drop_old()
     transport.install()

@@ -1,7 +1,9 @@
-"""The allocation that a process runs in, as the scheduler's environment variables tell it. Pure: text in, record out.
+"""The allocation that a process runs in, as the scheduler's environment variables tell it. Pure: text in, record out; but for
+`of_this_process`, which asks Slurm for what its variables leave out.
 
 Slurm      SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURM_JOB_CPUS_PER_NODE (`4(x2),2`), SLURM_GPUS_ON_NODE or SLURM_GPUS_PER_NODE,
-           SLURM_MEM_PER_NODE; for a heterogeneous job the same with _HET_GROUP_<n>
+           SLURM_MEM_PER_NODE; for a heterogeneous job the same with _HET_GROUP_<n>. Where `salloc` starts a shell, no variable
+           tells of `--gres=gpu:2` or of `--gpus=4`'s share of a node: `scontrol --details show job` does
 PBS        PBS_JOBID, PBS_NODEFILE (a file, a line a rank), NCPUS
 LSF        LSB_JOBID, LSB_MCPU_HOSTS (`h1 4 h2 4`)
 Grid Engine  JOB_ID, PE_HOSTFILE (a file: `host slots queue …`)
@@ -9,8 +11,11 @@ Grid Engine  JOB_ID, PE_HOSTFILE (a file: `host slots queue …`)
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +72,55 @@ def from_environment(environment: Mapping[str, str]) -> AllocationRecord | None:
     if environment.get("JOB_ID") and environment.get("PE_HOSTFILE"):
         return _sge(environment)
     return None
+
+
+def of_this_process() -> AllocationRecord | None:
+    """The allocation that this process is in, with the GPUs and the memory that Slurm says it has; None: it is in none.
+
+    Raises:
+        AllocationError: the scheduler's variables are there but cannot be read.
+    """
+    allocation = from_environment(os.environ)
+    if allocation is None or allocation.scheduler != "slurm":
+        return allocation
+    return with_details(allocation, _details(allocation.job_id))
+
+
+def with_details(allocation: AllocationRecord, text: str) -> AllocationRecord:
+    """An allocation with what `scontrol --details --oneliner show job` says of its nodes; as it was, where it says nothing.
+
+    `Nodes=n[3-4] CPU_IDs=0-3 Mem=2000 GRES=gpu:a100:2(IDX:0-1)`
+    """
+    rows = [
+        (node, int(memory), _gres_gpus(gres))
+        for nodes, memory, gres in re.findall(r"\bNodes=(\S+) CPU_IDs=\S+ Mem=(\d+) GRES=(\S*)", text)
+        for node in expand_hostlist(nodes)
+    ]
+    if {node for node, _, _ in rows} != set(allocation.hosts):
+        return allocation
+    gpus = {node: count for node, _, count in rows}
+    nodes = tuple(node.model_copy(update={"gpus": gpus[node.name]}) for node in allocation.nodes)
+    memory = allocation.memory_mb or min(memory for _, memory, _ in rows)
+    return allocation.model_copy(update={"nodes": nodes, "memory_mb": memory})
+
+
+def _gres_gpus(gres: str) -> int:
+    """GPUs in `gpu:2(IDX:0-1)`, `gpu:a100:1(IDX:0),gpu:v100:1(IDX:1),nic:1`."""
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)", gres))
+
+
+@functools.lru_cache(maxsize=4)
+def _details(job_id: str) -> str:
+    try:
+        return subprocess.run(
+            ["scontrol", "--details", "--oneliner", "show", "job", job_id],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from taskensemble.engine.allocation import AllocationRecord, expand_counts, expand_hostlist, from_environment
+from taskensemble.engine.allocation import AllocationRecord, expand_counts, expand_hostlist, of_this_process
 from taskensemble.errors import AllocationError, UnsupportedError
 from taskensemble.settings import detect_launcher
 
@@ -17,7 +17,7 @@ _QUEUES = {"slurm": "SLURM_JOB_PARTITION", "pbs": "PBS_QUEUE", "lsf": "LSB_QUEUE
 
 def current_allocation() -> AllocationRecord | None:
     """The allocation that this process is in, with its nodes; None: it is in none."""
-    return from_environment(os.environ)
+    return of_this_process()
 
 
 def get_hosts(launcher: str | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """A real Slurm of four nodes on this machine: munged, slurmctld and two slurmd, everything in one folder, as one user.
 
 The nodes `n1` to `n4` are four slurmd on one host (`config_overrides` lets each claim CPUs of its own), so everything that
-Slurm decides is real: queues, allocations, steps, walltimes, signals. What is not: two kernels.
+Slurm decides is real: queues, allocations, steps, walltimes, signals, preemption. What is not: two kernels, and the GPUs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from taskensemble.guard import tie
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol", "salloc")
 NODES = ("n1", "n2", "n3", "n4")
 CPUS = 4
+GPUS = dict.fromkeys(("n3", "n4"), ("/dev/null", "/dev/zero"))
+"""Other devices stand for them: Slurm counts them and says who has which."""
+GRACE = 5
+"""Seconds that jobs have which make room for those of the partition `urgent`."""
 
 
 def missing_programs() -> list[str]:
@@ -123,6 +127,9 @@ def start_cluster(folder: Path) -> SlurmCluster:
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
     munge_socket = folder / "munge.socket"
+    (folder / "gres.conf").write_text(
+        "".join(f"NodeName={node} Name=gpu File={','.join(files)}\n" for node, files in GPUS.items())
+    )
     config = folder / "slurm.conf"
     config.write_text(
         "\n".join(
@@ -157,12 +164,17 @@ def start_cluster(folder: Path) -> SlurmCluster:
                 "JobRequeue=0",
                 "InactiveLimit=0",
                 "MinJobAge=600",
+                "GresTypes=gpu",
+                "PreemptType=preempt/partition_prio",
+                "PreemptMode=CANCEL",
                 *(
                     f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} Sockets=1 "
                     f"CoresPerSocket={CPUS} ThreadsPerCore=1 RealMemory=4000 State=UNKNOWN"
+                    + (f" Gres=gpu:{len(GPUS[node])}" if node in GPUS else "")
                     for node, port in zip(NODES, ports, strict=True)
                 ),
-                "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO",
+                f"PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO GraceTime={GRACE}",
+                "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=10 PreemptMode=OFF",
                 "",
             ]
         )

@@ -179,3 +179,25 @@ def test_a_launcher_of_a_cluster_without_an_allocation_is_refused_before_anythin
     assert not told["folder"]
     assert driver.end() == 0
     assert not Path(driver.folder, "none").exists()
+
+
+def test_members_get_gpus_of_their_own_and_those_without_see_none(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("gpus", launcher="slurm")
+        say = "echo $SLURMD_NODENAME [$CUDA_VISIBLE_DEVICES] $(date +%s.%N); sleep 2; date +%s.%N"
+        rs = exp.create_run_settings("/bin/sh", ["-c", say])
+        ens = exp.create_ensemble("learn", run_settings=rs, replicas=4, resources={"gpus": 1})
+        plain = exp.create_ensemble("plain", run_settings=rs, replicas=2)
+        exp.start(ens, plain, quiet=True)
+        tell(states=exp.get_status(ens, plain), gpus=[Path(m.path, m.name + ".out").read_text().split() for m in ens],
+             plain=[Path(m.path, m.name + ".out").read_text().split() for m in plain])
+        """,
+        *ALLOCATE,
+        "--gres=gpu:2",
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 6
+    assert {tuple(out[:2]) for out in told["gpus"]} == {(node, f"[{gpu}]") for node in ("n3", "n4") for gpu in (0, 1)}
+    assert max(float(out[2]) for out in told["gpus"]) < min(float(out[3]) for out in told["gpus"])
+    assert [out[1] for out in told["plain"]] == ["[]"] * 2

@@ -15,10 +15,11 @@ from taskensemble.engine.allocation import (
     expand_counts,
     expand_hostlist,
     from_environment,
+    with_details,
 )
 from taskensemble.engine.records import CommandRecord, ResourcesRecord, RunRecord, TemplateRecord
 from taskensemble.errors import AllocationError
-from workers.allocation import AllocationSlots, Placement, launch_line, of_environment, parse_steps
+from workers.allocation import AllocationSlots, Placement, launch_line, of_this_worker, parse_ending, parse_steps
 
 
 def allocation(*cpus: int, gpus: int = 0, memory_mb: int = 0, scheduler: str = "slurm") -> AllocationRecord:
@@ -97,10 +98,31 @@ def test_a_heterogeneous_job_has_the_nodes_of_all_its_components() -> None:
     assert found.het_groups == (1, 2)
 
 
-def test_a_worker_serves_its_allocation_only_when_told_so() -> None:
+# What `scontrol --details --oneliner show job` of Slurm 22.05 prints: after `salloc -N2 --gres=gpu:2`, and `salloc -N2 --gpus=3`.
+DETAILS = "JobId=10 TRES=cpu=8,node=2 JOB_GRES=gpu:4   Nodes=n[1-2] CPU_IDs=0-3 Mem=0 GRES=gpu:2(IDX:0-1) MinCPUsNode=1"
+UNEVEN = (
+    "JobId=11 JOB_GRES=gpu:a100:3   Nodes=n1 CPU_IDs=0-3 Mem=2000 GRES=gpu:a100:2(IDX:0-1)   Nodes=n2 CPU_IDs=0-3 Mem=1000 "
+    "GRES=gpu:a100:1(IDX:0),nic:1 NodeList=n[1-2]"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "memory"),
+    [(DETAILS, [2, 2], 0), (UNEVEN, [2, 1], 1000), ("", [0, 0], 0), (DETAILS.replace("n[1-2]", "n[1-3]"), [0, 0], 0)],
+)
+def test_slurm_tells_of_gpus_that_no_variable_tells_of(text: str, gpus: list[int], memory: int) -> None:
+    found = with_details(allocation(4, 4), text)
+    assert [node.gpus for node in found.nodes] == gpus
+    assert found.memory_mb == memory
+
+
+def test_a_worker_serves_its_allocation_only_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"SLURM_JOB_ID": "3", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_CPUS_PER_NODE": "4(x2)"}
-    assert of_environment(variables) is None
-    slots = of_environment({**variables, "TASKENSEMBLE_ALLOCATION": "1"})
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert of_this_worker() is None
+    monkeypatch.setenv("TASKENSEMBLE_ALLOCATION", "1")
+    slots = of_this_worker()
     assert slots is not None
     assert len(slots.cpus) == 8
 
@@ -247,6 +269,22 @@ def test_elsewhere_mpi_gets_its_hosts_by_option() -> None:
 
 def test_steps_are_found_by_the_name_of_their_attempt() -> None:
     assert parse_steps("7.batch batch\n7.3 a1\n7.4 a2\n\n7.5 a1\n", "a1") == ["7.3", "7.5"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [
+        # What squeue 22.05 prints: of a job that runs, one that makes room for another, and one at its walltime.
+        ((0, "RUNNING             N/A                      \n", ""), False),
+        ((0, "RUNNING             2026-11-27T18:52:09      \n", ""), True),
+        ((0, "COMPLETING          N/A                      \n", ""), True),
+        ((0, "TIMEOUT             N/A                      \n", ""), True),
+        ((1, "", "slurm_load_jobs error: Invalid job id specified\n"), True),
+        ((1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"), None),
+    ],
+)
+def test_slurm_says_whether_it_ends_a_job(answer: tuple[int, str, str], ending: bool | None) -> None:
+    assert parse_ending(*answer) is ending
 
 
 def run_of(head: tuple[str, ...], **resources: object) -> RunRecord:
