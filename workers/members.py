@@ -75,6 +75,8 @@ _HUNGRY_AFTER = 10.0
 """Seconds that members wait for room beside smaller ones before a worker keeps room for them."""
 _TOLD_WITHIN = 1.0
 """Seconds within which a worker is told to end when all processes of its job or service are."""
+_ANSWERS_WITHIN = 60.0
+"""Seconds within which a scheduler that is away is asked again whether it ends a job; one that is away for longer ends none."""
 _TAIL = 4000
 """Bytes of a failed member's log that Celery's event carries."""
 
@@ -224,6 +226,8 @@ class Members:
             self._on_prepared(*self._prepared.popleft())
         while self._asked:
             attempt, report = self._asked.popleft()
+            if attempt.job_ended:
+                self.draining = True  # what would begin now would die with the job
             (self._judge if ends.may_be_told(report) else self._on_ended)(attempt, report)
         if self._doubted:
             self._look_at_doubted(now)
@@ -341,6 +345,8 @@ class Members:
 
     def _pump(self) -> None:
         """Claims what waits, for as long as there are slots: of each run in turn."""
+        if self.draining:
+            return  # what it has fetched ahead goes back to its queue with the connection
         if (not self.link.connected and self.link.unanswered) or time.monotonic() < self._claims_from:
             return
         claims: dict[tuple[str, str], list[Attempt]] = {}
@@ -620,8 +626,14 @@ class Members:
         """What an end in an allocation hides: the job itself is ending, or the program goes on where its launcher was killed."""
         if report.returncode == -signal.SIGKILL:
             cancel_steps(allocation.job_id, attempt.token, os.environ)
-        if not attempt.cancelled and job_is_ending(allocation.job_id, os.environ):
-            attempt.job_ended = f"its job {allocation.job_id} ended"
+        deadline = time.monotonic() + _ANSWERS_WITHIN
+        while not attempt.cancelled:
+            ending = job_is_ending(allocation.job_id, os.environ)
+            if ending:
+                attempt.job_ended = f"its job {allocation.job_id} ended"
+            if ending is not None or self._told_to_end or time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
         self._asked.append((attempt, report))
         self.wake()
 

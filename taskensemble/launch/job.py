@@ -1,7 +1,7 @@
 """What a batch job runs: `python -P -m taskensemble.launch.job <file>`, on the first node of its allocation.
 
 It starts one worker whose slots are the whole allocation, and ends when the work is over: when the entity it belongs to has
-ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. On SIGTERM (walltime, scancel,
+ended, or, for a job of `taskensemble scale`, when nothing has waited or run for so long. Told to end (walltime, scancel,
 preemption) it submits its successor, if `requeue` has one left and the control plane goes on without a driver, and the worker
 gives back what it runs, so that the other allocation can go on with it.
 """
@@ -34,6 +34,8 @@ logger = logging.getLogger("taskensemble.job")
 LOOK_SECONDS = 0.5
 GONE_SECONDS = 300.0
 """Seconds after which a control plane that does not answer is believed to be gone."""
+_TOLD_BY = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""LSF sends SIGUSR2 at a job's run limit, Grid Engine with `-notify`; Slurm what `--signal=B:…` names."""
 STOP_SECONDS = 60.0
 """Seconds that a worker has to give back what it runs."""
 
@@ -149,7 +151,7 @@ def _told_to_end() -> Callable[[], bool]:
     def note(number: int, _frame: FrameType | None) -> None:
         told.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _TOLD_BY:
         signal.signal(number, note)
     return lambda: bool(told)
 

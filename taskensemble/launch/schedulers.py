@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -38,6 +39,13 @@ QUERY_FAILURES = 30
 
 class _OwnScript:
     """Submits the script that is the job's executable, with the command that its settings name."""
+
+    def _run_command(self, cmd: list[str]) -> str:
+        """psij would give up all jobs when a command cannot be run; a login node short of processes says nothing of them."""
+        try:
+            return str(super()._run_command(cmd))  # type: ignore[misc]
+        except OSError as error:
+            raise subprocess.CalledProcessError(1, cmd, output=f"{cmd[0]} cannot be run: {error}") from error
 
     def generate_submit_script(self, job: Job, _context: dict[str, object], submit_file: IO[str]) -> None:
         assert job.spec is not None
@@ -253,6 +261,17 @@ def _sge_status(job_id: str, letters: str) -> JobStatus:
         # It stays in the queue until somebody clears the error.
         return JobStatus(JobState.FAILED, message=f"state {letters}: `qstat -j {job_id}` says why")
     return JobStatus(JobState.ACTIVE if "r" in letters or "t" in letters else JobState.QUEUED)
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """psij writes a traceback each time that a scheduler does not answer."""
+    if record.levelno == logging.WARNING and str(record.msg).startswith("Polling error"):
+        lines = [line for line in record.getMessage().splitlines() if line.strip()]
+        record.msg, record.args = "The scheduler does not answer and is asked again: %s", (lines[-1].strip(),)
+    return True
+
+
+logging.getLogger("psij.executors.batch.batch_scheduler_executor").addFilter(_brief)
 
 
 @functools.cache

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from taskensemble.engine.store import Store
 from tests.system.conftest import REPOSITORY, Drive
 from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
@@ -129,7 +131,11 @@ touch second; sleep 300
 """
 
 
-def test_a_cancelled_job_gives_its_members_back_and_requeue_asks_for_another(drive: Drive, slurm: SlurmCluster) -> None:
+@pytest.mark.parametrize("cancel", [("scancel",), ("scancel", "--batch", "--signal=USR1")])
+def test_a_cancelled_job_gives_its_members_back_and_requeue_asks_for_another(
+    drive: Drive, slurm: SlurmCluster, cancel: tuple[str, ...]
+) -> None:
+    """USR1 is what users let Slurm send some time before the walltime: `--signal=B:USR1@60`."""
     driver = drive(
         f"""
         exp = Experiment("again", launcher="slurm")
@@ -146,7 +152,7 @@ def test_a_cancelled_job_gives_its_members_back_and_requeue_asks_for_another(dri
     )
     driver.result()
     (first,) = slurm.jobs()
-    slurm.run("scancel", first)
+    slurm.run(*cancel, first)
     told = driver.result()
     assert told["states"] == ["Completed"] * 2
     for trace in told["traces"]:
@@ -161,19 +167,66 @@ def test_a_walltime_gives_members_back_and_requeue_asks_for_another(drive: Drive
     driver = drive(
         f"""
         exp = Experiment("walltime", launcher="slurm")
-        bs = exp.create_batch_settings(nodes=1, time="00:01:00", requeue=1)
+        bs = exp.create_batch_settings(nodes=1, time="00:10:00", requeue=1)
         rs = exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}])
         model = exp.create_model("m", rs, batch_settings=bs)
-        exp.start(model, quiet=True)
+        handle = exp.start(model, block=False, quiet=True)
+        while not Path(model.path, "second").exists():
+            time.sleep(0.1)
+        tell(running=True)
+        handle.wait()
         tell(states=exp.get_status(model), rows=exp.results(), trace=Path(model.path, "trace").read_text().split())
         """
     )
+    driver.result()
+    # Slurm counts whole minutes: the limit of the first job comes down to one when its member runs, however late that was.
+    (first,) = slurm.jobs()
+    slurm.run("scontrol", "update", f"JobId={first}", "TimeLimit=1")
     told = driver.result(timeout=240)
     assert told["states"] == ["Completed"], f"{told['rows']}{driver.logs()}"
     assert told["trace"][1] == "1"
     assert told["trace"][5] == "2"
-    assert slurm.job(told["trace"][3])["JobState"] == "TIMEOUT"
+    assert told["trace"][3] == first
+    assert slurm.job(first)["JobState"] == "TIMEOUT"
     assert slurm.job(told["trace"][7])["JobState"] in ("COMPLETED", "RUNNING", "COMPLETING")
+
+
+UNTIL_GO = """
+echo attempt $TASKENSEMBLE_ATTEMPT job $SLURM_JOB_ID >> trace
+if [ -e ../../go ]; then exit 0; fi
+touch second; sleep 300
+"""
+
+
+def test_members_of_a_job_that_makes_room_for_an_urgent_one_go_on_in_the_next(
+    drive: Drive, slurm: SlurmCluster
+) -> None:
+    """Slurm tells the steps at once, and the job when the partition's grace time is over."""
+    driver = drive(
+        f"""
+        exp = Experiment("preempted", launcher="slurm")
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00", batch_args={{"exclusive": None}}, requeue=1)
+        rs = exp.create_run_settings("/bin/sh", ["-c", {UNTIL_GO!r}])
+        ens = exp.create_ensemble("e", batch_settings=bs, run_settings=rs, replicas=6)
+        handle = exp.start(ens, block=False, quiet=True)
+        while sum(Path(m.path, "second").exists() for m in ens) < 4:
+            time.sleep(0.1)
+        Path(exp.exp_path, "go").touch()
+        tell(running=True)
+        handle.wait()
+        tell(states=exp.get_status(ens), rows=exp.results(), traces=[Path(m.path, "trace").read_text().split() for m in ens])
+        """
+    )
+    driver.result()
+    (first,) = slurm.jobs()
+    slurm.run("sbatch", "-p", "urgent", f"-N{len(NODES)}", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2")
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 6, f"{told['rows']}{driver.logs()}"
+    assert slurm.job(first)["JobState"] == "PREEMPTED"
+    traces = told["traces"]
+    begun = [trace for trace in traces if trace[3] == first]
+    assert len(begun) == 4  # what waited did not begin in a job that ends
+    assert all(trace[5] == "2" and trace[7] != first for trace in begun)
 
 
 def test_a_job_that_ends_early_without_requeue_cancels_what_is_left_and_says_why(

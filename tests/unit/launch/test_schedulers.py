@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from psij import Job, JobSpec, JobState
 from psij.exceptions import SubmitException
-from psij.executors.batch.batch_scheduler_executor import InvalidJobStateError
+from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig, InvalidJobStateError
 
 from taskensemble.engine.allocation import BatchRecord
 from taskensemble.engine.records import RunRecord
 from taskensemble.errors import AllocationError
 from taskensemble.launch.batch import BatchJob, BatchJobs, JobFile, JobPaths, job_script, read_job
-from taskensemble.launch.schedulers import _executor, job_name, parse_qstat_xml, query
+from taskensemble.launch.schedulers import SlurmScheduler, _executor, job_name, parse_qstat_xml, query
 
 SQUEUE = """JOBARRAYID          ST                  REASON
 1                   PD                  (Nodes required for job are DOWN, DRAINED)
@@ -287,3 +287,17 @@ def test_jobs_that_may_not_reach_the_control_plane_are_warned_of(
     BatchJobs(tmp_path, f"redis://:pw@{host}:1/0", f"redis://:pw@{host}:1/0").submit(run, {})
     assert ("jobs on other nodes cannot reach it" in caplog.text) is warned
     assert "pw" not in caplog.text
+
+
+def test_a_status_command_that_cannot_be_run_is_no_job_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = SlurmScheduler(url=None, config=BatchSchedulerExecutorConfig(initial_queue_polling_delay=3600))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    job = Job(JobSpec(executable="/bin/true"))
+    executor.attach(job, "4711")
+    executor._queue_poll_thread._poll()
+    assert not job.status.state.final
+    assert "The scheduler does not answer and is asked again: " in caplog.text
+    assert "squeue cannot be run" in caplog.text
+    assert "Traceback" not in caplog.text
