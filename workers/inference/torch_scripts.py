@@ -89,7 +89,7 @@ def compile_script(source: str, entry_points: list[str], database: Database) -> 
     """
     unit = torch._C.CompilationUnit()
     try:
-        unit.define(textwrap.dedent(source), _NAMES.get)
+        unit.define(textwrap.dedent(source) + "\n", _NAMES.get)  # the compiler wants the last line ended
     except Exception as error:
         # The compiler raises nearly anything: it follows a script into the Python functions of torch that it names.
         raise BackendError(str(error)) from error
@@ -176,8 +176,15 @@ def _positional(called: Any, function: str, inputs: list[Any], list_at: int) -> 
 
 
 def tensors_of(result: Any, outputs: int, function: str) -> list[torch.Tensor]:
-    """The tensors of a function's result: a tensor, or a list or tuple of tensors."""
+    """The tensors of a function's result: a tensor, or a list or tuple of tensors.
+
+    Where no outputs are asked for, whatever it returns is dropped: a function may be called for what it does to the database.
+    """
+    if outputs == 0:
+        return []
     values = list(result) if isinstance(result, list | tuple) else [result]
-    if len(values) != outputs or not all(isinstance(value, torch.Tensor) for value in values):
+    if not all(isinstance(value, torch.Tensor) for value in values):
+        raise BackendError(f"Function returned non-tensor values - {function}")
+    if len(values) != outputs:
         raise BackendError(f"Function returned unexpected number of outputs - {function}")
     return values

@@ -109,17 +109,18 @@ static const char *parse_keys(Graph *graph, Cursor *cursor, const char *keyword,
     return NULL;
 }
 
+/* Each option may be given once. */
 static const char *parse_option(Graph *graph, Cursor *cursor) {
-    if (cursor_match(cursor, "LOAD")) return parse_keys(graph, cursor, "LOAD", &graph->loads, &graph->load_count);
-    if (cursor_match(cursor, "PERSIST")) {
+    if (!graph->loads && cursor_match(cursor, "LOAD")) return parse_keys(graph, cursor, "LOAD", &graph->loads, &graph->load_count);
+    if (!graph->persists && cursor_match(cursor, "PERSIST")) {
         if (graph->kind->read_only) return "ERR PERSIST cannot be specified in a read-only DAG";
         return parse_keys(graph, cursor, "PERSIST", &graph->persists, &graph->persist_count);
     }
-    if (cursor_match(cursor, "ROUTING")) {
+    if (!graph->routing && cursor_match(cursor, "ROUTING")) {
         graph->routing = 1;
         return cursor_next(cursor) ? NULL : "ERR No value provided for ROUTING";
     }
-    if (cursor_match(cursor, "TIMEOUT")) {
+    if (!graph->timeout && cursor_match(cursor, "TIMEOUT")) {
         if (cursor->left == 0) return "ERR No value provided for TIMEOUT";
         return cursor_integer(cursor, 1, &graph->timeout) ? NULL : "ERR Invalid value for TIMEOUT";
     }

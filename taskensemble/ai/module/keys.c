@@ -4,7 +4,8 @@
  * and they read their own arguments and name the positions, with what happens to each key where the server wants to know. On
  * servers with key specifications (Redis 7, Valkey) every command has those too, for clients that read COMMAND. A
  * specification cannot say that a keyword may also be a key's name, so those of the commands with lists are marked
- * incomplete and the server goes on asking. */
+ * incomplete and the server goes on asking. It takes no notice of a specification whose keyword is not there, so those of graphs,
+ * which need none of theirs, begin with one that is unknown: without it a graph with ROUTING alone would have no keys. */
 #include "keys.h"
 
 #include "commands.h"
@@ -83,6 +84,8 @@ int keys_of_graph(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 #define COUNTED_KEYS(word, spec_flags) \
     { .flags = (spec_flags) | SPEC_INCOMPLETE, .search_type = SEARCH_KEYWORD, .search.keyword = {(word), 1}, \
       .find_type = FIND_COUNT, .find.count = {0, 1, 1} }
+#define UNKNOWN_KEYS(spec_flags) \
+    { .flags = (spec_flags), .search_type = SEARCH_UNKNOWN, .find_type = FIND_UNKNOWN }
 #define END_OF_SPECS { .search_type = SEARCH_END }
 
 static KeySpec set_specs[] = {FIRST_KEY(SPEC_OVERWRITE | SPEC_UPDATE), END_OF_SPECS};
@@ -93,7 +96,7 @@ static KeySpec execute_specs[] = {FIRST_KEY(SPEC_READ_ONLY | SPEC_ACCESS),
                                   COUNTED_KEYS("KEYS", SPEC_READ_WRITE | SPEC_ACCESS | SPEC_UPDATE),
                                   COUNTED_KEYS("INPUTS", SPEC_READ_ONLY | SPEC_ACCESS),
                                   COUNTED_KEYS("OUTPUTS", SPEC_OVERWRITE | SPEC_INSERT), END_OF_SPECS};
-static KeySpec graph_specs[] = {COUNTED_KEYS("LOAD", SPEC_READ_ONLY | SPEC_ACCESS),
+static KeySpec graph_specs[] = {UNKNOWN_KEYS(SPEC_READ_ONLY | SPEC_ACCESS), COUNTED_KEYS("LOAD", SPEC_READ_ONLY | SPEC_ACCESS),
                                 COUNTED_KEYS("PERSIST", SPEC_OVERWRITE | SPEC_INSERT), END_OF_SPECS};
 
 void keys_describe(RedisModuleCtx *ctx) {

@@ -200,6 +200,7 @@ GET = ("|>", "AI.TENSORGET", "a")
             "model key is empty",
         ),
         (("AI.DAGEXECUTE", "LOAD", 1, "a", "TIMEOUT", "x", *GET), "Invalid value for TIMEOUT"),
+        (("AI.DAGEXECUTE", "LOAD", 1, "a", "LOAD", 1, "a", *GET), "Invalid DAG command. Unexpected argument: LOAD"),
         (("AI.DAGEXECUTE", "ROUTING", "x", "|>", "AI.TENSORSET", "t", "FOO", 1), "invalid data type"),
     ],
 )
@@ -233,6 +234,8 @@ def test_keys_of_graphs_and_runs_are_known(client: redis.Redis) -> None:
     graph = ("AI.DAGEXECUTE", "LOAD", 1, "a", "PERSIST", 1, "b", "ROUTING", "r")
     step = ("|>", "AI.MODELEXECUTE", "m", "INPUTS", 1, "a", "OUTPUTS", 1, "b")
     assert keys(*graph, *step) == ["a", "b", "r", "m"]
+    assert keys("AI.DAGEXECUTE", "ROUTING", "r", *step) == ["r", "m"]
+    assert keys("AI.DAGRUN", *step) == ["m"]
 
 
 def test_an_acl_user_reads_and_writes_only_the_keys_it_may(stored: redis.Redis, database: Any) -> None:
@@ -251,6 +254,11 @@ def test_an_acl_user_reads_and_writes_only_the_keys_it_may(stored: redis.Redis, 
     assert member.execute_command("AI.DAGEXECUTE", "LOAD", 1, "in.a", "|>", "AI.TENSORGET", "in.a", "VALUES")
     with pytest.raises(redis.exceptions.NoPermissionError):
         member.execute_command("AI.DAGEXECUTE", "LOAD", 1, "a", "|>", "AI.TENSORGET", "a", "VALUES")
+    routed = ("AI.DAGEXECUTE", "ROUTING", "in.x", "|>", "AI.TENSORSET", "t", "FLOAT", 1, "VALUES", 1)
+    step = ("INPUTS", 2, "t", "t", "OUTPUTS", 1, "t")
+    assert member.execute_command(*routed, "|>", "AI.MODELEXECUTE", "in.add", *step) == [b"OK", b"OK"]
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        member.execute_command(*routed, "|>", "AI.MODELEXECUTE", "add", *step)
     stored.execute_command("ACL", "DELUSER", "member")
 
 

@@ -282,7 +282,7 @@ class TestScripts:
             ("nope", 1, 1, "Function does not exist: nope"),
             ("f", 3, 1, "Wrong number of inputs in function f. Expected 1 but was 3"),
             ("f", 1, 2, "Function returned unexpected number of outputs - f"),
-            ("g", 1, 1, "Function returned unexpected number of outputs - g"),
+            ("g", 1, 1, "Function returned non-tensor values - g"),
         ],
     )
     def test_calls_are_checked(self, backend: Any, function: str, inputs: int, outputs: int, text: str) -> None:
@@ -290,6 +290,14 @@ class TestScripts:
         with pytest.raises(BackendError) as raised:
             run(script, function, [torch.ones(1)] * inputs, outputs)
         assert str(raised.value) == text
+
+    def test_what_a_function_returns_is_dropped_where_no_outputs_are_asked_for(self, backend: Any) -> None:
+        script = backend.load_script("def f(x):\n    return x\ndef g(x):\n    pass\n", [], Records())
+        assert [run(script, name, [torch.ones(1)], 0) for name in "fg"] == [[], []]
+
+    def test_a_source_may_end_without_a_newline(self, backend: Any) -> None:
+        script = backend.load_script("def f(x):\n    return x + 1", [], Records())
+        assert run(script, "f", [torch.ones(1)], 1)[0].tolist() == [2.0]
 
     @pytest.mark.parametrize(
         "line",
