@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arguments import check_type
+from .arguments import check_names, check_type
 from .error import RedisRuntimeError
 from .resp import Reply
 from .scripts import ScriptCalls
@@ -51,7 +51,7 @@ class AdministrationCalls(ScriptCalls):
         Raises:
             RedisRuntimeError: an address is none of this database's.
         """
-        check_type(addresses, "addresses", list)
+        check_names(addresses, "addresses")
         return [parse_info(_text(self._at(address, b"INFO", b"EVERYTHING"))) for address in addresses]
 
     @reported
@@ -61,7 +61,7 @@ class AdministrationCalls(ScriptCalls):
         Raises:
             RedisRuntimeError: the database is no cluster, or an address is none of its servers'.
         """
-        check_type(addresses, "addresses", list)
+        check_names(addresses, "addresses")
         if not self._topology.clustered:
             raise RedisRuntimeError("Cannot run on non-cluster environment")
         replies = [_text(self._at(address, b"CLUSTER", b"INFO")) for address in addresses]
@@ -78,7 +78,7 @@ class AdministrationCalls(ScriptCalls):
         Raises:
             RedisRuntimeError: there is no such model, or an address is none of this database's.
         """
-        check_type(address, "address", list)
+        check_names(address, "address")
         check_type(key, "key", str)
         check_type(reset_stat, "reset_stat", bool)
         facts = []
@@ -125,7 +125,7 @@ class AdministrationCalls(ScriptCalls):
         Raises:
             RedisRuntimeError: it failed, or an address is none of this database's.
         """
-        check_type(addresses, "addresses", list)
+        check_names(addresses, "addresses")
         for address in addresses:
             self._at(address, b"SAVE")
 
@@ -136,7 +136,7 @@ class AdministrationCalls(ScriptCalls):
         Raises:
             RedisRuntimeError: an address is none of this database's.
         """
-        check_type(addresses, "addresses", list)
+        check_names(addresses, "addresses")
         for address in addresses:
             self._at(address, b"FLUSHDB")
 

@@ -11,14 +11,34 @@ def check_type(value: object, name: str, kind: type | tuple[type, ...]) -> None:
         raise TypeError(f"Argument {name} is of type {type(value)}, not {kind}")
 
 
+def check_named(value: object, name: str) -> None:
+    """Raise unless the argument is a text with something in it.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty.
+    """
+    check_type(value, name, str)
+    if not value:
+        raise ValueError(f"Argument {name} is an empty string: give a name")
+
+
 def names(value: str | list[str] | None) -> list[str]:
     """One name, several, or none, as a list."""
     if value is None:
         return []
     if isinstance(value, str):
         return [value]
-    check_type(value, "inputs and outputs", list)
+    check_names(value, "inputs and outputs")
     return value
+
+
+def check_names(value: object, name: str) -> None:
+    """Raise SmartRedis' TypeError unless the argument is a list of texts."""
+    check_type(value, name, list)
+    assert isinstance(value, list)
+    for element in value:
+        check_type(element, f"{name}: an element", str)
 
 
 def checked_device(device: str) -> str:

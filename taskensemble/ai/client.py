@@ -41,6 +41,7 @@ class Client(AdministrationCalls, SRObject):
 
     def _from_address(self, cluster: bool, address: str | None = None, logger_name: str = "Default") -> None:
         check_type(cluster, "cluster", bool)
+        check_type(address, "address", (str, type(None)))
         self._begin(ConfigOptions.create_from_environment(""), cluster, address, logger_name)
 
     def _from_options(self, config_options: ConfigOptions | None = None, logger_name: str = "Default") -> None:

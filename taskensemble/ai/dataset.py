@@ -67,20 +67,21 @@ class Dataset(SRObject):
         self._strings: dict[str, list[str]] = {}
 
     def __str__(self) -> str:
-        lines = [f"DataSet ({self._name}):", "Tensors:" if self._tensors else "Tensors: none"]
+        """A listing, in SmartRedis' words."""
+        lines = [f"DataSet ({self._name}):", "Tensors:"]
         for name, tensor in self._tensors.items():
             lines += [
                 f"  {name}:",
-                f"    type: {tensor.dtype}",
+                f"    type: {_words_for(tensor.dtype)}",
                 f"    dimensions: [{', '.join(map(str, tensor.shape))}]",
                 f"    elements: {tensor.size}",
             ]
+        lines += [*([] if self._tensors else ["  none"]), "Metadata:"]
         fields = self.get_metadata_field_names()
-        lines.append("Metadata:" if fields else "Metadata: none")
         for name in fields:
-            kind = "string" if name in self._strings else str(self._scalars[name][0].dtype)
+            kind = "string" if name in self._strings else _words_for(self._scalars[name][0].dtype)
             lines += [f"  {name}:", f"    type: {kind}"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *([] if fields else ["  none"])]) + "\n"
 
     def get_name(self) -> str:
         """The dataset's name, without any prefix."""
@@ -239,6 +240,12 @@ class Dataset(SRObject):
             else:
                 raise RedisInternalError(f"Field {field!r} of dataset {name} has the unknown type code {code}")
         return dataset
+
+
+def _words_for(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f":
+        return {4: "float", 8: "double"}[dtype.itemsize]
+    return f"{8 * dtype.itemsize} bit {'unsigned' if dtype.kind == 'u' else 'signed'} integer"
 
 
 def stored_tensor_names(fields: Mapping[bytes, bytes]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .arguments import check_type
+from .arguments import check_named, check_type
 from .dataset import COMPLETE, Dataset, stored_tensor_names
 from .error import RedisKeyError, RedisRuntimeError
 from .session import reported
@@ -109,9 +109,10 @@ class DatasetCalls(TensorCalls):
 
         Raises:
             RedisRuntimeError: there is no such list.
+            ValueError: an empty name.
         """
-        check_type(src_name, "src_name", str)
-        check_type(dest_name, "dest_name", str)
+        check_named(src_name, "src_name")
+        check_named(dest_name, "dest_name")
         self._copy_list(self._read_key("list", src_name), self._write_key("list", dest_name))
 
     @reported
@@ -120,9 +121,10 @@ class DatasetCalls(TensorCalls):
 
         Raises:
             RedisRuntimeError: there is no such list.
+            ValueError: an empty name.
         """
-        check_type(src_name, "src_name", str)
-        check_type(dest_name, "dest_name", str)
+        check_named(src_name, "src_name")
+        check_named(dest_name, "dest_name")
         source, target = self._read_key("list", src_name), self._write_key("list", dest_name)
         self._copy_list(source, target)
         if source != target:
@@ -163,6 +165,8 @@ class DatasetCalls(TensorCalls):
     ) -> bool:
         check_type(name, "name", str)
         check_type(list_length, "list_length", int)
+        if list_length < 0:
+            raise ValueError(f"list_length must not be negative, and is {list_length}.")
         return self._wait_for(lambda: enough(self._list_length(name)), poll_frequency_ms, num_tries)
 
     def _list_length(self, name: str) -> int:
@@ -171,8 +175,13 @@ class DatasetCalls(TensorCalls):
 
     @reported
     def get_datasets_from_list(self, list_name: str) -> list[Dataset]:
-        """Fetch all datasets of an aggregation list of the data source; none if there is no such list."""
-        check_type(list_name, "list_name", str)
+        """Fetch all datasets of an aggregation list of the data source; none if there is no such list.
+
+        Raises:
+            RedisKeyError: one of its datasets does not exist.
+            ValueError: an empty name.
+        """
+        check_named(list_name, "list_name")
         return self._listed(list_name, 0, -1)
 
     @reported
@@ -183,7 +192,7 @@ class DatasetCalls(TensorCalls):
             start_index: from 0; negative ones count from the end, -1 is the last.
             end_index: likewise; beyond the end means the end.
         """
-        check_type(list_name, "list_name", str)
+        check_named(list_name, "list_name")
         check_type(start_index, "start_index", int)
         check_type(end_index, "end_index", int)
         return self._listed(list_name, start_index, end_index)

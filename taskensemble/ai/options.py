@@ -11,12 +11,14 @@ class ConfigOptions:
     """Settings of one client. Make one with `create_from_environment`.
 
     With the identifier `"ocean"`, `SSDB` means the environment variable `SSDB_ocean`, and likewise for every other name.
-    An override counts for this object alone.
+    An override counts for this object alone. As in SmartRedis, overrides with numbers and with texts are apart: each is seen by
+    the method for its own type only.
     """
 
     def __init__(self) -> None:
         self._suffix: str | None = None
-        self._overrides: dict[str, str | int] = {}
+        self._texts: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
 
     @classmethod
     def create_from_environment(cls, db_suffix: str) -> ConfigOptions:
@@ -34,12 +36,18 @@ class ConfigOptions:
             )
         if not isinstance(option_name, str):
             raise TypeError(f"Argument option_name is of type {type(option_name)}, not {str}")
+        if not option_name:
+            raise RedisKeyError("Argument option_name is an empty string: give the name of an option")
         return f"{option_name}_{self._suffix}" if self._suffix else option_name
 
     def is_configured(self, option_name: str) -> bool:
-        """Whether the option is set or overridden."""
+        """Whether the option is set or overridden.
+
+        Raises:
+            RedisKeyError: the name is empty.
+        """
         variable = self._variable(option_name)
-        return option_name in self._overrides or variable in os.environ
+        return option_name in self._texts or option_name in self._numbers or variable in os.environ
 
     def get_string_option(self, option_name: str) -> str:
         """The option's text.
@@ -48,14 +56,9 @@ class ConfigOptions:
             RedisKeyError: it is not set.
         """
         variable = self._variable(option_name)
-        if option_name in self._overrides:
-            return str(self._overrides[option_name])
-        try:
-            return os.environ[variable]
-        except KeyError:
-            raise RedisKeyError(
-                f"No value found for key {variable}: set that environment variable", "ConfigOptions.get_string_option"
-            ) from None
+        if option_name in self._texts:
+            return self._texts[option_name]
+        return _environment(variable, "get_string_option")
 
     def get_integer_option(self, option_name: str) -> int:
         """The option's number.
@@ -65,11 +68,9 @@ class ConfigOptions:
             ValueError: it is not a whole number.
         """
         variable = self._variable(option_name)
-        if not self.is_configured(option_name):
-            raise RedisKeyError(
-                f"No value found for key {variable}: set that environment variable", "ConfigOptions.get_integer_option"
-            )
-        text = self.get_string_option(option_name)
+        if option_name in self._numbers:
+            return self._numbers[option_name]
+        text = _environment(variable, "get_integer_option")
         try:
             return int(text)
         except ValueError:
@@ -80,18 +81,21 @@ class ConfigOptions:
         self._variable(option_name)
         if not isinstance(value, int):
             raise TypeError(f"Argument value is of type {type(value)}, not {int}")
-        self._overrides[option_name] = value
+        self._numbers[option_name] = value
 
     def override_string_option(self, option_name: str, value: str) -> None:
         """Set a text for this object, whatever the environment says."""
         self._variable(option_name)
         if not isinstance(value, str):
             raise TypeError(f"Argument value is of type {type(value)}, not {str}")
-        self._overrides[option_name] = value
+        self._texts[option_name] = value
 
     def text(self, option_name: str, default: str = "") -> str:
         """The option's text, or the default when it is not set."""
-        return self.get_string_option(option_name) if self.is_configured(option_name) else default
+        try:
+            return self.get_string_option(option_name)
+        except RedisKeyError:
+            return default
 
     def number(self, option_name: str, default: int, *, least: int = 1) -> int:
         """The option's number, or the default when it is not set.
@@ -99,9 +103,19 @@ class ConfigOptions:
         Raises:
             ValueError: it is not a whole number, or less than `least`.
         """
-        if not self.is_configured(option_name):
+        try:
+            value = self.get_integer_option(option_name)
+        except RedisKeyError:
             return default
-        value = self.get_integer_option(option_name)
         if value < least:
             raise ValueError(f"{option_name} {value} must be greater than {least - 1}.")
         return value
+
+
+def _environment(variable: str, method: str) -> str:
+    try:
+        return os.environ[variable]
+    except KeyError:
+        raise RedisKeyError(
+            f"No value found for key {variable}: set that environment variable", f"ConfigOptions.{method}"
+        ) from None

@@ -169,8 +169,8 @@ def _first(addresses: Sequence[Address], limits: Limits) -> SingleServer:
 
 
 def is_clustered(options: ConfigOptions) -> bool:
-    """What SR_DB_TYPE says; unset means a cluster, as in SmartRedis."""
-    return options.text("SR_DB_TYPE", "Clustered").lower() == "clustered"
+    """What SR_DB_TYPE says; unset or empty means a cluster, as in SmartRedis."""
+    return options.text("SR_DB_TYPE").lower() in ("", "clustered")
 
 
 def ran(reply: Reply) -> None:

@@ -761,6 +761,7 @@ SERVED: dict[str, list[tuple[str, str, str, str]]] = {
         ('rename_tensor: new_name', "client.rename_tensor(old_name='x', new_name=3)", 'TypeError', 'new_name'),
         ('run_model: name', 'client.run_model(name=3)', 'TypeError', 'name'),
         ('run_model: inputs', "client.run_model(name='n', inputs=3)", 'TypeError', 'inputs'),
+        ('run_model: an element of inputs', "client.run_model(name='n', inputs=['a', 3])", 'TypeError', 'inputs'),
         ('run_model: outputs', "client.run_model(name='n', outputs=3)", 'TypeError', 'outputs'),
         ('run_model_multigpu: name', 'client.run_model_multigpu(name=3, offset=0, first_gpu=0, num_gpus=1)', 'TypeError', 'name'),
         ('run_model_multigpu: offset', "client.run_model_multigpu(name='n', offset='wrong', first_gpu=0, num_gpus=1)", 'TypeError', 'offset'),

@@ -72,8 +72,8 @@ class Database(Protocol):
         """Run a command and return its reply; strings are decoded."""
         ...
 
-    def model(self, name: str) -> Model:
-        """A stored model of this backend, loaded."""
+    def model(self, name: str) -> Callable[[list[Any], int], Sequence[Any]]:
+        """How to run a stored model on native values; the result has as many native values as the second argument says."""
         ...
 
 

@@ -146,7 +146,7 @@ class Connection:
             return self._bulk(int(line[1:]))
         if kind == b"*":
             count = int(line[1:])
-            return None if count < 0 else [self.reply() for _ in range(count)]
+            return None if count < 0 else self._array(count)
         if kind == b":":
             return int(line[1:])
         text = str(line[1:], "utf-8", "replace")
@@ -155,6 +155,20 @@ class Connection:
         if kind == b"+":
             return text
         raise ConnectionError(f"{self.address}: not a reply of a Redis server: {bytes(line[:40])!r}")
+
+    def _array(self, count: int) -> list[Any]:
+        """The replies of an array. All are read before the first error among them is raised: what stayed unread would be
+        taken for the next command's reply."""
+        replies: list[Any] = []
+        error: ServerError | None = None
+        for _ in range(count):
+            try:
+                replies.append(self.reply())
+            except ServerError as inner:
+                error = error or inner
+        if error is not None:
+            raise error
+        return replies
 
     def strings(self) -> list[Any]:
         """Read one reply that is an array of byte strings; one small string, the usual, is cut out at once."""

@@ -45,7 +45,9 @@ class LiteRtBackend(ArrayBackend):
             interpreter = Interpreter(model_content=bytes(blob), num_threads=self._threads)
             interpreter.allocate_tensors()
         except Exception as error:
-            raise BackendError(f"Failed to load model from buffer: {error}") from error
+            text = "Failed to load model from buffer"
+            detail = "" if blob[4:8] != b"TFL3" else f": {error}"  # no more is to be said of what is no flatbuffer
+            raise BackendError(text + detail) from error
         return LiteRtModel(interpreter)
 
 

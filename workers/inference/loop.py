@@ -37,6 +37,7 @@ from .frames import (
     read_unit,
 )
 from .repeats import LONGEST, Reusable, Template, version_of
+from .script_database import ScriptDatabase
 from .segment import SealedBlob, Segment, shares_memory
 
 PROTOCOL = 1
@@ -83,76 +84,6 @@ class Models:
         return model
 
 
-class ScriptDatabase:
-    """The database behind a session, as its scripts see it, through ordinary connections made when they are first needed.
-
-    On a restricted server the worker is its administrator, but a script that a member stored is not: its commands run as the
-    default user's.
-    """
-
-    def __init__(self, address: str, options: Options, models: Models) -> None:
-        self._address = address
-        self._backend = options.backend
-        self._models = models
-        self._administrator = options.credentials
-        self._member = None if options.credentials and options.credentials[0] else options.credentials
-        self._connections: dict[Credentials | None, tuple[Connection, int]] = {}
-        self._loaded: dict[str, tuple[int, Model]] = {}
-        self.number = 0
-        """Number of the caller's database."""
-
-    def execute(self, command: str, args: Sequence[str]) -> Any:
-        """Run a command; byte strings of the reply become text."""
-        return _decoded(self._ask(self._member, command, *args))
-
-    def model(self, name: str) -> Model:
-        """The model under a key, loaded when it is another than before."""
-        reply = self._ask(self._administrator, "AI._WORKER", "MODEL", name)
-        if reply is None:
-            raise BackendError("ERR model key is empty")
-        version, backend, _device, inputs, outputs, blob = reply
-        if bytes(backend).decode() != self._backend:
-            raise BackendError(
-                f"redisAI.model_execute: {name} is a model of {bytes(backend).decode()}; "
-                f"scripts run models of {self._backend} only"
-            )
-        known = self._loaded.get(name)
-        if known is None or known[0] != version:
-            names = [[bytes(part).decode() for part in parts] for parts in (inputs, outputs)]
-            known = (version, self._models.load(LoadModel(version, blob, names[0], names[1], 0, 0)))
-            self._loaded[name] = known
-        return known[1]
-
-    def close(self) -> None:
-        """Close the connections."""
-        for connection, _ in self._connections.values():
-            connection.close()
-
-    def _ask(self, credentials: Credentials | None, *words: str) -> Any:
-        connection, selected = self._connections.pop(credentials, (None, 0))
-        try:
-            if connection is None:
-                connection = Connection(self._address, credentials)
-            if self.number != selected:
-                connection.command("SELECT", self.number)
-                selected = self.number
-            reply = connection.command(*words)
-        except ServerError as error:
-            if connection is not None:
-                self._connections[credentials] = (connection, selected)
-            raise BackendError(str(error)) from error
-        self._connections[credentials] = (connection, selected)
-        return reply
-
-
-def _decoded(reply: Any) -> Any:
-    if isinstance(reply, bytearray):
-        return reply.decode("utf-8", "surrogateescape")
-    if isinstance(reply, list):
-        return [_decoded(part) for part in reply]
-    return reply
-
-
 class Session:
     """A worker's work for one server."""
 
@@ -164,7 +95,7 @@ class Session:
         self._quick: quick.Quick | None = None
         self._templates: dict[bytes, Template] = {}
         self._scripts: dict[int, Script] = {}
-        self._database = ScriptDatabase(address, options, models)
+        self._database = ScriptDatabase(address, options.credentials, options.backend, backend, models.load)
         self._join(options)
 
     def _join(self, options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from .backend import WRONG_INPUTS, WRONG_OUTPUTS, BackendError, Threads
 from .frames import STRING, Buffer, Tensor
 from .onnx_file import check_model
 
+_PYTHONS_OWN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+"""What the Python binding puts in front of the library's text, which clients of other servers know without it."""
 TERMINATED = "Exiting due to terminate flag being set to true"
 _ERRORS_ONLY = 3
 _CUDA = "CUDAExecutionProvider"
@@ -62,7 +65,7 @@ class OnnxBackend(ArrayBackend):
         try:
             session = onnxruntime.InferenceSession(blob, options, providers=self._providers)
         except Exception as error:
-            raise BackendError(str(error)) from error
+            raise BackendError(_PYTHONS_OWN.sub("", str(error))) from error
         if self._gpu and _CUDA not in session.get_providers():
             # onnxruntime would go on with the CPU, and say so in a log alone.
             raise BackendError("GPU requested but ONNX Runtime couldn't start CUDA: see the inference worker's log")
@@ -96,6 +99,8 @@ class _Overdue:
 
     def watch(self, options: Any) -> None:
         """A run with these RunOptions begins."""
+        if not self.limit:
+            return
         self._run = (time.monotonic() + self.limit, options)
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="overdue runs", daemon=True)
@@ -132,15 +137,13 @@ class OnnxModel:
         if outputs != len(self.output_names):
             raise BackendError(WRONG_OUTPUTS)
         fed = dict(zip(self.input_names, inputs, strict=True))
-        if not self._overdue.limit:
-            produced: Sequence[Any] = self._session.run(None, fed)
-            return produced
         options = onnxruntime.RunOptions()
         self._overdue.watch(options)
         try:
-            produced = self._session.run(None, fed, options)
+            produced: Sequence[Any] = self._session.run(None, fed, options)
         except Exception as error:
-            raise BackendError(TERMINATED if options.terminate else str(error)) from error
+            text = TERMINATED if options.terminate else _PYTHONS_OWN.sub("", str(error))
+            raise BackendError(text) from error
         finally:
             self._overdue.ended()
         return produced

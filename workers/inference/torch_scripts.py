@@ -1,8 +1,8 @@
 """TorchScript source: compiled when it is stored, called function by function.
 
-`redis.execute(command, *args)` and `redisAI.model_execute(name, inputs, outputs)` are operators of torch, registered here: the
-names `redis` and `redisAI` resolve to their namespaces while a script is compiled. They act on the database that the script
-being run is stored in.
+`redis.execute(command, *args)`, `redis.asList(reply)` and `redisAI.model_execute(name, inputs, outputs)` are operators of torch,
+registered here: the names `redis` and `redisAI` resolve to their namespaces while a script is compiled. They act on the database
+that the script being run is stored in.
 """
 
 from __future__ import annotations
@@ -35,10 +35,17 @@ def _execute_list(command: str, args: list[str]) -> Any:
     return _execute(command, *args)
 
 
+def _as_list(value: Any) -> list[Any]:
+    """A reply that is an array, as a list whose elements a script can take out: TorchScript knows only that it is Any."""
+    if not isinstance(value, list):
+        raise RuntimeError(f"redis.asList was given a {type(value).__name__}, not the array of a reply")
+    return value
+
+
 def _model_execute(name: str, inputs: list[torch.Tensor], outputs: int) -> list[torch.Tensor]:
     if _database is None:
         raise RuntimeError("redisAI.model_execute was called outside of a script")
-    return list(_database.model(name).run(inputs, outputs))
+    return list(_database.model(name)(inputs, outputs))
 
 
 def _typed(reply: Any) -> Any:
@@ -60,6 +67,8 @@ def _register() -> list[Any]:
         redis.impl(f"execute.with{count}", _execute, "CompositeExplicitAutograd")
     redis.define("execute.list(str command, str[] args) -> Any", alias_analysis="CONSERVATIVE")
     redis.impl("execute.list", _execute_list, "CompositeExplicitAutograd")
+    redis.define("asList(Any value) -> Any[]", alias_analysis="CONSERVATIVE")
+    redis.impl("asList", _as_list, "CompositeExplicitAutograd")
     redis_ai = torch.library.Library("redisAI", "FRAGMENT")
     redis_ai.define("model_execute(str name, Tensor[] inputs, int outputs) -> Tensor[]", alias_analysis="CONSERVATIVE")
     redis_ai.impl("model_execute", _model_execute, "CompositeExplicitAutograd")

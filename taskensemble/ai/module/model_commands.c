@@ -34,6 +34,9 @@ typedef struct ModelCall {
 /* The parsers below return NULL, or the text of the error reply. */
 
 static const char *parse_batching(Cursor *cursor, ModelCall *call) {
+    if (call->backend == BACKEND_TFLITE && cursor_sees(cursor, "BATCHSIZE")) {
+        return "ERR Auto-batching not supported by the TFLITE backend"; /* its models are made for one batch size */
+    }
     if (cursor_match(cursor, "BATCHSIZE") && !cursor_integer(cursor, 0, &call->batch_size)) {
         return "ERR Invalid argument for BATCHSIZE";
     }

@@ -101,6 +101,10 @@ STORING = [
     (("AI.MODELSTORE", "t", "TORCH", "GPU", "BLOB", "echo"), "GPU requested but Torch couldn't find CUDA"),
     (("AI.MODELSTORE", "t", "TORCH", "CPU", "BLOB", "broken"), "this model is broken"),
     (
+        ("AI.MODELSTORE", "t", "TFLITE", "CPU", "BATCHSIZE", 2, "MINBATCHSIZE", 2, "BLOB", "echo"),
+        "ERR Auto-batching not supported by the TFLITE backend",
+    ),
+    (
         ("AI.MODELSTORE", "t", "TORCH", "CPU", "MINBATCHSIZE", 2, "BLOB", "echo"),
         "ERR MINBATCHSIZE specified without BATCHSIZE",
     ),

@@ -102,6 +102,13 @@ def test_a_list_is_copied_renamed_and_deleted(client: Client) -> None:
     for call in (client.copy_list, client.rename_list):
         with pytest.raises(RedisRuntimeError, match="does not exist"):
             call("nothing", "x")
+        for words in (("", "x"), ("L", "")):
+            with pytest.raises(ValueError, match="empty"):
+                call(*words)
+    with pytest.raises(ValueError, match="empty"):
+        client.get_datasets_from_list("")
+    with pytest.raises(ValueError, match="list_length"):
+        client.poll_list_length("L", -1, 1, 1)
 
 
 def test_the_length_of_a_list_can_be_waited_for(client: Client) -> None:

@@ -205,9 +205,12 @@ class TestLiteRt:
     def test_bytes_that_are_no_flatbuffer_are_refused(self, server: Any, tf_models: Path) -> None:
         damaged = bytearray((tf_models / "dense.tflite").read_bytes())
         damaged[40:120] = b"\xff" * 80
-        for blob in (b"no model", bytes(damaged)):
-            with pytest.raises(redis.ResponseError):
+        graph = (tf_models / "frozen.pb").read_bytes()
+        for blob, end in ((b"no model", "$"), (graph, "$"), (bytes(damaged), "")):
+            with pytest.raises(redis.ResponseError, match=f"^Failed to load model from buffer{end}"):
                 server("AI.MODELSTORE", "bad", "TFLITE", "CPU", "BLOB", blob)
+        with pytest.raises(redis.ResponseError, match=r"^No graph was found in the protobuf\.$"):
+            server("AI.MODELSTORE", "bad", "ONNX", "CPU", "BLOB", graph)
 
     def test_an_operator_that_reads_files_is_refused(self, server: Any, tf_models: Path) -> None:
         with pytest.raises(redis.ResponseError, match="ReadFile"):
@@ -248,6 +251,27 @@ class TestOnnx:
         server.put("x", x)
         server("AI.MODELEXECUTE", "onnx", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
         np.testing.assert_allclose(server.get("y"), x @ np.arange(12, dtype=np.float32).reshape(4, 3))
+
+    def test_a_script_runs_a_model_of_another_backend(self, server: Any) -> None:
+        server("AI.MODELSTORE", "onnx", "ONNX", "CPU", "BLOB", self.product())
+        source = (
+            "def f(tensors: List[Tensor], keys: List[str], args: List[str]):\n"
+            "    return redisAI.model_execute(keys[0], tensors, int(args[0]))[0] + 1\n"
+            "def effect(tensors: List[Tensor], keys: List[str], args: List[str]):\n"
+            "    redis.execute('SET', keys[0], args[0])\n"
+        )
+        server("AI.SCRIPTSTORE", "caller", "CPU", "ENTRY_POINTS", 2, "f", "effect", "SOURCE", source)
+        x = np.ones((2, 4), np.float32)
+        server.put("x", x)
+        server.put("wrong", np.ones((2, 5), np.float32))
+        call = ("AI.SCRIPTEXECUTE", "caller", "f", "KEYS", 1, "onnx", "INPUTS", 1)
+        for key, count, text in [("wrong", 1, "Got invalid dimensions"), ("x", 2, "OUTPUTS here does not match")]:
+            with pytest.raises(redis.ResponseError, match=text):
+                server(*call, key, "ARGS", 1, count, "OUTPUTS", 1, "y")
+        assert server(*call, "x", "ARGS", 1, 1, "OUTPUTS", 1, "y") == b"OK"
+        np.testing.assert_allclose(server.get("y"), x @ np.arange(12, dtype=np.float32).reshape(4, 3) + 1)
+        assert server("AI.SCRIPTEXECUTE", "caller", "effect", "KEYS", 1, "k", "ARGS", 1, "done") == b"OK"
+        assert server("GET", "k") == b"done"
 
     def test_a_model_of_scikit_learn_computes(self, server: Any) -> None:
         pytest.importorskip("skl2onnx")

@@ -113,9 +113,18 @@ def test_the_name_must_be_text() -> None:
         Dataset(1)  # type: ignore[arg-type]
 
 
-def test_a_person_can_read_it() -> None:
-    text = str(_with_field())
-    assert "DataSet (d):" in text
-    assert "t:" in text
-    assert "float64" in text
-    assert "number:" in text
+def test_a_person_can_read_it_in_smartredis_words() -> None:
+    dataset = _with_field()
+    dataset.add_tensor("u", np.zeros((2, 3), np.uint16))
+    dataset.add_meta_scalar("f", np.float32(1))
+    assert str(dataset) == (
+        "DataSet (d):\n"
+        "Tensors:\n"
+        "  t:\n    type: double\n    dimensions: [1]\n    elements: 1\n"
+        "  u:\n    type: 16 bit unsigned integer\n    dimensions: [2, 3]\n    elements: 6\n"
+        "Metadata:\n"
+        "  number:\n    type: 64 bit signed integer\n"
+        "  f:\n    type: float\n"
+        "  text:\n    type: string\n"
+    )
+    assert str(Dataset("e")) == "DataSet (e):\nTensors:\n  none\nMetadata:\n  none\n"

@@ -34,6 +34,20 @@ def test_an_override_counts_for_its_object_alone(monkeypatch: pytest.MonkeyPatch
     assert not other.is_configured("SR_CMD_TIMEOUT")
 
 
+def test_overrides_with_numbers_and_with_texts_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("N", "42")
+    options = ConfigOptions.create_from_environment("")
+    options.override_integer_option("N", 3)
+    assert (options.get_integer_option("N"), options.get_string_option("N")) == (3, "42")
+    options.override_string_option("T", "12")
+    assert options.is_configured("T")
+    with pytest.raises(RedisKeyError):
+        options.get_integer_option("T")
+    for ask in (options.is_configured, options.get_string_option, options.get_integer_option):
+        with pytest.raises(RedisKeyError):
+            ask("")
+
+
 def test_an_object_without_a_source_is_refused() -> None:
     with pytest.raises(RedisRuntimeError, match="create_from_environment"):
         ConfigOptions().get_string_option("SSDB")
@@ -58,6 +72,8 @@ def test_arguments_of_no_form_are_refused() -> None:
         Client(3)
     with pytest.raises(TypeError, match="foo"):
         Client(foo=3)
+    with pytest.raises(TypeError, match="address"):
+        Client(False, 42)
 
 
 def test_a_server_that_is_not_there_is_given_up_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,16 @@ def test_replies_of_every_kind_are_read(pair: tuple[Connection, socket.socket]) 
         connection.reply()
 
 
+def test_an_error_inside_an_array_is_raised_and_the_next_reply_is_the_next(
+    pair: tuple[Connection, socket.socket],
+) -> None:
+    connection, server = pair
+    server.sendall(b"*3\r\n+OK\r\n-ERR no\r\n+NA\r\n:7\r\n")
+    with pytest.raises(ServerError, match="ERR no"):
+        connection.reply()
+    assert connection.reply() == 7
+
+
 def test_a_reply_that_arrives_in_pieces_is_put_together(pair: tuple[Connection, socket.socket]) -> None:
     connection, server = pair
     large = bytes(range(256)) * 1024

@@ -234,7 +234,7 @@ class TestScripts:
         )
         with torch.inference_mode():
             module = Affine()
-            records = Records({"INCR": 5, "LRANGE": ["1", 2]}, backend.load_model(archive(module), [], []))
+            records = Records({"INCR": 5, "LRANGE": ["1", 2]}, backend.load_model(archive(module), [], []).run)
             script = backend.load_script(source, ["f"], records)
             (y,) = run(script, "f", [torch.zeros(1, 4)], entry_point=True, keys=["k"], args=["v"])
             torch.testing.assert_close(y, module(torch.full((1, 4), 8.0)))
@@ -290,6 +290,19 @@ class TestScripts:
         with pytest.raises(BackendError) as raised:
             run(script, function, [torch.ones(1)] * inputs, outputs)
         assert str(raised.value) == text
+
+    def test_the_elements_of_a_reply_are_taken_out(self, backend: Any) -> None:
+        source = (
+            "def numbers(reply: Any):\n"
+            "    return torch.cat([torch.tensor(int(str(v))).reshape(1, 1) for v in redis.asList(reply)], dim=0)\n"
+            "def f(tensors: List[Tensor], keys: List[str], args: List[str]):\n"
+            "    return numbers(redis.execute('LRANGE', keys[0], '0', '-1'))\n"
+        )
+        script = backend.load_script(source, ["f"], Records({"LRANGE": ["3", "4"]}))
+        assert run(script, "f", [], entry_point=True, keys=["k"])[0].tolist() == [[3], [4]]
+        script = backend.load_script(source, ["f"], Records({"LRANGE": "text"}))
+        with pytest.raises(BackendError, match="not the array of a reply"):
+            run(script, "f", [], entry_point=True, keys=["k"])
 
     def test_what_a_function_returns_is_dropped_where_no_outputs_are_asked_for(self, backend: Any) -> None:
         script = backend.load_script("def f(x):\n    return x\ndef g(x):\n    pass\n", [], Records())
