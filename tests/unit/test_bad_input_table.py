@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 import taskensemble
 from taskensemble import Experiment, RunHandle, configuration, entity, errors, settings
 from taskensemble.ai import Client
-from taskensemble.cli.main import app, exit_code
+from taskensemble.cli.main import app
+from taskensemble.cli.output import exit_code
 from taskensemble.engine import signing
 from taskensemble.entity.policy import Resources
 from tests.unit.bad_input import EXEMPT, ROWS, SETUP, page

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from taskensemble.engine import messages
 from taskensemble.engine.records import (
@@ -348,6 +349,26 @@ def test_outputs_of_completed_members_are_dropped_where_only_failures_matter(pla
     assert (tmp_path / "plate/plate_1/plate_1.out").read_text() == "1\n"
     # Inodes are scarce where there are many members: a failed one leaves no empty file either.
     assert not list(tmp_path.glob("plate/*/*.err"))
+
+
+@pytest.mark.parametrize("events", ["on", "off"])
+def test_flower_is_told_of_members_unless_events_are_off(plane: Plane, tmp_path: Path, events: str) -> None:
+    with redis.Redis.from_url(plane.broker_url) as client, client.pubsub() as listener:
+        listener.psubscribe("*celeryev/*")
+        plane.worker("--slots", "1", "--events", events)
+        run, members = one_entity(tmp_path, ["/bin/true"], 1)
+        assert plane.finish(plane.start(run, members)).completed == 1
+        heard: list[str] = []
+
+        def listen() -> bool:
+            message = listener.get_message(timeout=0.2)
+            if message and message["type"] == "pmessage":
+                heard.append(message["channel"].decode().rpartition("/")[2])
+            # Batches leave ten times a second: two heartbeats later nothing is on its way.
+            return "task.multi" in heard or heard.count("worker.heartbeat") >= 3
+
+        until(listen, "its events", 40)
+        assert ("task.multi" in heard) == (events == "on"), heard
 
 
 def test_a_users_own_workers_module_does_not_shadow_ours(plane: Plane, tmp_path: Path) -> None:
