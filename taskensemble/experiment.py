@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -403,9 +404,9 @@ class Experiment:
             handle = self._launch(planned, databases)
             if block and started:
                 handle.wait(progress=progress(quiet))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._interrupted(kill_on_interrupt)
-            raise
+            raise interrupt.with_traceback(None) from None  # in which socket it waited is of no use to a driver
         if summary and block and started:
             print(run_summary(handle), flush=True)
         return handle
@@ -436,9 +437,9 @@ class Experiment:
             handle.begin()
             if block:
                 handle.wait(quiet=quiet)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._interrupted(kill_on_interrupt)
-            raise
+            raise interrupt.with_traceback(None) from None  # in which socket it waited is of no use to a driver
         return handle
 
     def start_round(self, ensemble: Ensemble, parent: str | None) -> RunHandle:
@@ -552,7 +553,12 @@ class Experiment:
         """Ctrl-C came while the driver waited."""
         if kill:
             logger.warning("Interrupted: stopping everything of the experiment %s.", self.name)
+            running = self._history.active()
             self.stop_all()
+            for handle in running:
+                logger.warning(
+                    "`taskensemble resume %s -p %s` runs what had not ended.", handle.run_id, shlex.quote(self.exp_path)
+                )
             return
         for handle in self._history.active():
             logger.warning(
@@ -628,9 +634,9 @@ class Experiment:
         try:
             for handle in awaited:
                 handle.wait(progress=progress(not verbose, interval=interval))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._interrupted(kill_on_interrupt)
-            raise
+            raise interrupt.with_traceback(None) from None  # in which socket it waited is of no use to a driver
 
     def finished(self, entity: Entity) -> bool:
         """Whether an entity has ended: of an ensemble, all members.
@@ -852,9 +858,9 @@ class Experiment:
         try:
             if block:
                 handle.wait(progress=progress(quiet))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._interrupted(kill_on_interrupt)
-            raise
+            raise interrupt.with_traceback(None) from None  # in which socket it waited is of no use to a driver
         return handle
 
     # The experiment's own

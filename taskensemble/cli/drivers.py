@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 import typer
 
 from taskensemble.cli.control import PASS_THROUGH
+from taskensemble.cli.output import complain, exit_code
+from taskensemble.errors import TaskensembleError
+
+PACKAGE = Path(__file__).resolve().parent.parent
 
 DRIVER_ARGUMENT = typer.Argument(help="The driver script; what follows is passed to it.", exists=True, dir_okay=False)
 
@@ -32,11 +37,22 @@ def run(
     driver: Path = DRIVER_ARGUMENT,
     smartsim: bool = typer.Option(False, "--smartsim", help="Let `import smartsim` mean taskensemble.smartsim."),
 ) -> None:
-    """Run a driver script as `python driver.py` does."""
+    """Run a driver script as `python driver.py` does.
+
+    What it does wrong is one sentence with the line of the driver, not a traceback through the package.
+    """
     if smartsim:
         import taskensemble.smartsim
 
         taskensemble.smartsim.install()
     sys.argv = [str(driver), *context.args]
     sys.path.insert(0, str(driver.resolve().parent))
-    runpy.run_path(str(driver), run_name="__main__")
+    try:
+        runpy.run_path(str(driver), run_name="__main__")
+    except (TaskensembleError, FileNotFoundError, FileExistsError) as error:
+        calls = traceback.extract_tb(error.__traceback__)
+        lines = [call.lineno for call in calls if call.filename == str(driver)]
+        if not lines or not calls[-1].filename.startswith(str(PACKAGE)):
+            raise
+        complain(f"{driver}, line {lines[-1]}: {error}")
+        raise typer.Exit(exit_code(error)) from None

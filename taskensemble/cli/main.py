@@ -14,8 +14,8 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli import config, control, databases, doctor, drivers, live, monitor, reports, runs, scale, top
-from taskensemble.cli.output import complain
-from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError, TaskensembleError
+from taskensemble.cli.output import complain, exit_code
+from taskensemble.errors import TaskensembleError
 
 app = typer.Typer(
     name="taskensemble",
@@ -73,17 +73,6 @@ def _hide_type_of_flags(command: Any) -> None:
             parameter.metavar = ""
     for each in getattr(command, "commands", {}).values():
         _hide_type_of_flags(each)
-
-
-def exit_code(error: TaskensembleError) -> int:
-    """The documented exit code of an error."""
-    if isinstance(error, RunNotFoundError):
-        return 4
-    if isinstance(error, ControlPlaneError):
-        return 3
-    if isinstance(error, InputError):
-        return 2
-    return 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError
+
 COLOURS = {
     "Completed": "green",
     "Failed": "red",
@@ -71,6 +73,15 @@ def print_json(value: Any) -> None:
 def complain(text: str) -> None:
     """One sentence on standard error."""
     typer.secho(text, err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+def exit_code(error: Exception) -> int:
+    """The documented exit code of an error that is raised on purpose."""
+    if isinstance(error, RunNotFoundError):
+        return 4
+    if isinstance(error, ControlPlaneError):
+        return 3
+    return 2 if isinstance(error, (InputError, FileNotFoundError, FileExistsError)) else 1
 
 
 def clock(moment: float | None) -> str:

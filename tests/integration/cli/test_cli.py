@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -163,6 +164,35 @@ def test_what_goes_wrong_is_one_sentence_and_a_documented_exit_code(
     printed = run(*arguments, code=code)
     assert said in printed
     assert "Traceback" not in printed
+
+
+def test_what_a_driver_does_wrong_is_one_sentence_with_its_line(folder: Path) -> None:
+    lines = [
+        "from taskensemble import Experiment",
+        "exp = Experiment('x')",
+        "exp.create_run_settings('no-such-program')",
+    ]
+    Path("driver.py").write_text("\n".join(lines))
+    said = run("run", "driver.py", code=2)
+    assert said.startswith("driver.py, line 3: exe='no-such-program' was not found")
+    assert said.count("\n") == 1
+    Path("driver.py").write_text("open('none')")
+    assert "Traceback" in run("run", "driver.py", code=1)
+
+
+def test_an_experiments_name_means_its_run_beside_one_whose_name_begins_with_it(kept: Path) -> None:
+    for name in ("melt", "melt2"):
+        exp = Experiment(name)
+        exp.start(exp.create_model("one", shell(exp, "true")), quiet=True)
+    assert run("status", "melt").startswith("melt-")
+    assert "Several runs of id 'mel'" in run("status", "mel", code=4)
+
+
+def test_help_orders_commands_and_names_no_type_for_flags(folder: Path) -> None:
+    said = run("--help")
+    order = [said.index(f" {title} ─") for title in ("Begin", "Runs", "Watch", "Servers and workers")]
+    assert order == sorted(order)
+    assert not re.search(r"--json +<", run("status", "--help"))
 
 
 def test_an_unknown_run_or_member_ends_with_4(kept: Path) -> None:
