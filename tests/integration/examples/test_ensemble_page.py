@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -64,6 +65,17 @@ def test_a_database_beside_each_member_answers_on_a_socket(drive: Callable[..., 
 
 def test_a_member_tells_two_databases_apart(drive: Callable[..., str]) -> None:
     assert drive("ensemble/databases.py").splitlines()[-1] == "{'fields': True, 'models': False}"
+
+
+def test_a_running_database_takes_limits_and_is_used_by_a_second_experiment(drive: Callable[..., str]) -> None:
+    assert drive("ensemble/database_limits.py").splitlines() == ["[0.   0.25 0.5  0.75 1.  ]", "True True", "True"]
+
+
+def test_a_torch_module_becomes_a_model_in_three_ways(drive: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    errors = re.findall(r"(\w+) differs by (\S+) at most", drive("ensemble/own_models.py"))
+    assert [name for name, _ in errors] == ["scripted", "traced", "exported"]
+    assert all(float(error) < 1e-6 for _, error in errors)
 
 
 def test_a_run_is_found_again_by_its_id(drive: Callable[..., str]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def test_the_first_driver_of_the_manual_prints_nine_heights(drive: Callable[..., str]) -> None:
     heights = re.findall(r"throw_\d: .* -> ([\d.]+) m", drive("get_started/driver.py"))
@@ -19,6 +21,15 @@ def test_the_first_driver_of_the_manual_prints_nine_heights(drive: Callable[...,
     # v^2 / 2g without drag, and less with it.
     assert float(heights[6]) == pytest.approx(40**2 / (2 * 9.81), rel=1e-3)
     assert float(heights[8]) < float(heights[7]) < float(heights[6])
+
+
+def test_a_program_that_was_not_made_for_this_is_read_as_the_manual_says(drive: Callable[..., str]) -> None:
+    printed = drive("own_program/driver.py")
+    page = (ROOT / "docs" / "get-started.md").read_text()
+    # How far from zero rounding leaves the second differs between implementations of awk.
+    for line in (line for line in printed.splitlines() if not line.startswith("1 ")):
+        assert line in page
+    assert "1 Completed" in printed
 
 
 def test_the_second_driver_of_the_manual_asks_a_model(drive: Callable[..., str]) -> None:
@@ -33,6 +44,12 @@ def test_a_row_of_a_csv_file_is_a_member(drive: Callable[..., str]) -> None:
     assert [line.split(",")[0] for line in table[1:]] == [f"oscillator_{row}" for row in range(6)]
     # The envelope of the first, exp(-c t / 2 m), is 5 % of its start at 14.98 s.
     assert 14 < float(table[1].split(",")[4]) < 15
+
+
+def test_a_merlin_study_gives_what_its_page_says(drive: Callable[..., str]) -> None:
+    said = "{'of': 8, 'best': 'simulate_7', 'settles_s': 3.74}"
+    assert drive("from_merlin/driver.py").splitlines()[-1] == said
+    assert said in (ROOT / "docs" / "coming-from-merlin.md").read_text()
 
 
 def test_a_consumer_compares_two_experts(drive: Callable[..., str]) -> None:
