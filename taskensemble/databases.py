@@ -101,10 +101,19 @@ class Databases:
         Raises:
             RunNotFoundError: it was not
         """
-        if self._known.get(database.db_identifier) is not database:
+        if not self._is_known(database):
             raise RunNotFoundError(
                 f"The database {database.db_identifier!r} was never started by this experiment: pass it to start() first."
             )
+
+    def _is_known(self, database: Database) -> bool:
+        """Whether it is one of these; another experiment's description of the same servers counts."""
+        known = self._known.get(database.db_identifier)
+        if known is None or known is database:
+            return known is not None
+        return isinstance(database.running, Running) and (
+            database.running.addresses() == self._running[database.db_identifier].addresses()
+        )
 
     def start(self, database: Database) -> None:
         """Start a database on this machine and wait until it answers.
@@ -194,12 +203,12 @@ class Databases:
         return database
 
     def reconnect(self, checkpoint: Path) -> Database:
-        """The database whose address a file keeps.
+        """The database whose address a file keeps; the one that is known already, a second time.
 
         Raises:
             FileNotFoundError, DatabaseFilesError: no such file, or it cannot be read
             DatabaseError: the database does not answer
-            DatabaseIdentifierError: an active database has its identifier
+            DatabaseIdentifierError: another active database has its identifier
         """
         from taskensemble.database import is_alive, read_record
         from taskensemble.launch.use import Attendance
@@ -209,6 +218,9 @@ class Databases:
             raise DatabaseError(
                 f"checkpoint={str(checkpoint)!r}: the database at {', '.join(record.addresses)} no longer answers."
             )
+        known = self._running.get(record.identifier)
+        if known is not None and known.stopped is None and known.addresses() == record.addresses:
+            return self._known[record.identifier]
         self.check_free(record.identifier)
         database = self.adopt(record, str(checkpoint.parent))
         self._attended[record.identifier] = Attendance(record)
@@ -243,7 +255,7 @@ class Databases:
     def state(self, database: Database) -> State:
         """Running, Cancelled once it was stopped, Failed when it ended by itself, NeverStarted."""
         identifier = database.db_identifier
-        if self._known.get(identifier) is not database:
+        if not self._is_known(database):
             return State.NEVER_STARTED
         if database.is_active():
             return State.RUNNING

@@ -367,6 +367,7 @@ class Model(Entity):
             )
         self.colocated_database = database
         if settings is not None:
+            settings.prepare_colocated(database.cpus)
             settings.colocated_db_settings = database.described() | {
                 "db_models": self._ml_models,
                 "db_scripts": self._scripts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from pprint import pformat
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from taskensemble.errors import InputError
 from taskensemble.settings.arguments import OptionValue, first_integer, gnu_options, host_names, integer
 from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.run import Launcher, RunSettings
+
+logger = logging.getLogger("taskensemble")
 
 ERF_FILE = "taskensemble.erf"
 """The file in the member's folder that tells `jsrun` its resource sets."""
@@ -160,6 +163,21 @@ class JsrunSettings(RunSettings):
             tasks=self._tasks(),
             cpus_per_task=first_integer(self.run_args, "cpu_per_rs", "c"),
         )
+
+    def prepare_colocated(self, db_cpus: int) -> None:
+        """One resource set a host, with CPUs enough for the database beside it."""
+        cpus = next((name for name in ("cpu_per_rs", "c") if self.run_args.get(name)), "cpu_per_rs")
+        given = str(self.run_args.get(cpus) or 0)
+        if given.isdecimal() and int(given) < db_cpus:
+            self._change_colocated(cpus, db_cpus)
+        sets = next((name for name in ("rs_per_host", "r") if name in self.run_args), "rs_per_host")
+        if str(self.run_args.get(sets)) != "1":
+            self._change_colocated(sets, 1)
+
+    def _change_colocated(self, name: str, value: int) -> None:
+        if name in self.run_args:
+            logger.warning("%s=%s becomes %s with a colocated database", name, self.run_args[name], value)
+        self.run_args[name] = value
 
     def _launch_line(self) -> list[str]:
         individual: list[str] = []

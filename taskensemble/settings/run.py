@@ -233,6 +233,9 @@ class RunSettings(SettingsBase):
         total = integer("hours", hours) * 3600 + integer("minutes", minutes) * 60 + integer("seconds", seconds)
         self.set_walltime(self._walltime_text(total))
 
+    def prepare_colocated(self, db_cpus: int) -> None:
+        """Make room for a database of so many CPUs on the program's node. Nothing to do for most run commands."""
+
     def format_run_args(self) -> list[str]:
         """The options of the run command as a list of arguments."""
         formatted: list[str] = []

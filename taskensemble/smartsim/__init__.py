@@ -22,7 +22,17 @@ __all__ = ["Experiment", "install"]
 
 MODULES = (
     "_core",
+    "_core.config",
+    "_core.config.config",
+    "_core.control",
+    "_core.control.manifest",
+    "_core.control.previewrenderer",
     "_core.generation",
+    "_core.generation.modelwriter",
+    "_core.utils",
+    "_core.utils.helpers",
+    "_core.utils.network",
+    "_core.utils.serialize",
     "database",
     "database.orchestrator",
     "entity",

@@ -9,15 +9,19 @@ from typing import Any
 
 import taskensemble.experiment
 from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.handle import EmptyRun, RunHandle, new_run_id
 from taskensemble.plan import check_entities
 from taskensemble.preview import check_arguments
+from taskensemble.progress import progress
+from taskensemble.smartsim._core.utils.serialize import save_launch_manifest
 from taskensemble.smartsim.database.orchestrator import Orchestrator
 from taskensemble.smartsim.entity.ensemble import Ensemble as SmartSimEnsemble
 from taskensemble.smartsim.entity.entity import TelemetryConfiguration
 from taskensemble.smartsim.entity.model import Model as SmartSimModel
-from taskensemble.smartsim.preview import free_name, render
+from taskensemble.smartsim.preview import render, write_preview
 from taskensemble.smartsim.records import write_records
 from taskensemble.smartsim.status import SmartSimStatus
+from taskensemble.summary import run_summary
 
 AT_ONCE = 1024
 """Members at a time of the embedded worker, however few cores there are: SmartSim starts all at once, and coupled ones wait for
@@ -55,6 +59,43 @@ class Experiment(taskensemble.experiment.Experiment):
                 Path(entity.path).mkdir(parents=True, exist_ok=True)
         write_records(self.exp_path, entities, tag, datetime.now())
 
+    def start(
+        self,
+        *entities: Entity,
+        block: bool = True,
+        summary: bool = False,
+        kill_on_interrupt: bool = True,
+        together: bool = False,
+        quiet: bool = False,
+    ) -> RunHandle:
+        """Start entities; see `taskensemble.Experiment.start`. With `block`, wait for everything that the experiment runs.
+
+        Raises:
+            TypeError, AttributeError, ValueError, SmartSimError: as there. Nothing at all may be started, though.
+        """
+        handle: RunHandle = EmptyRun(self._plan([], new_run_id(self.name)).run)
+        if entities:
+            handle = super().start(
+                *entities,
+                block=False,
+                summary=summary,
+                kill_on_interrupt=kill_on_interrupt,
+                together=together,
+                quiet=quiet,
+            )
+        save_launch_manifest(self, handle.run_id, entities)
+        if not block:
+            return handle
+        try:
+            handle.wait(progress=progress(quiet))
+        except KeyboardInterrupt:
+            self._interrupted(kill_on_interrupt)
+            raise
+        self.poll(verbose=not quiet, kill_on_interrupt=kill_on_interrupt)
+        if summary and handle.record.entities:
+            print(run_summary(handle), flush=True)
+        return handle
+
     def preview(
         self,
         *entities: Entity,
@@ -81,10 +122,7 @@ class Experiment(taskensemble.experiment.Experiment):
             databases=[*active, *(entity.db_identifier for entity in entities if isinstance(entity, Database))],
         )
         text = render(self, entities, active, level)
-        if output_filename is None:
-            print(text)
-        else:
-            free_name(output_filename).write_text(text + "\n", encoding="utf-8")
+        write_preview(text, output_filename)
         return text
 
     @property

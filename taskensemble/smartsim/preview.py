@@ -62,14 +62,17 @@ def render(
     return "\n".join(lines)
 
 
-def free_name(filename: str) -> Path:
-    """The path, or, where a file is there already, the first free one of `<stem>_01.txt`, `<stem>_02.txt`, …"""
+def write_preview(text: str, filename: str | None) -> None:
+    """Print a preview, or write it to a file. One that is there is kept: the next is `<stem>_01.txt`, then `<stem>_02.txt`, …"""
+    if filename is None:
+        print(text)
+        return
     path = candidate = Path(filename)
     number = 0
     while candidate.exists():
         number += 1
         candidate = path.with_name(f"{path.stem}_{number:02}.txt")
-    return candidate
+    candidate.write_text(text + "\n", encoding="utf-8")
 
 
 def _indented(lines: Iterable[str], levels: int) -> Iterator[str]:

@@ -1,1 +1,5 @@
-"""The one part of SmartSim's inside that scripts reach for: the generator."""
+"""Those parts of SmartSim's inside that scripts reach for: there is no controller, launcher or step behind them."""
+
+from taskensemble.smartsim._core.control.manifest import Manifest
+
+__all__ = ["Manifest"]

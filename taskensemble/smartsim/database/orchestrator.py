@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from taskensemble.entity import Database
+from taskensemble.smartsim._core.config import CONFIG
 from taskensemble.smartsim.entity.entity import TelemetryConfiguration
 from taskensemble.smartsim.entity.entityList import EntityList
 
@@ -16,6 +17,16 @@ class Orchestrator(Database):
     def __init__(self, path: object = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs)
         self.telemetry = TelemetryConfiguration()
+
+    @property
+    def _rai_module(self) -> tuple[str, ...]:
+        """How a server loads the AI module: what SmartSim's scripts put on its command line."""
+        told = (
+            ("THREADS_PER_QUEUE", self.threads_per_queue),
+            ("INTER_OP_PARALLELISM", self.inter_op_threads),
+            ("INTRA_OP_PARALLELISM", self.intra_op_threads),
+        )
+        return ("--loadmodule", CONFIG.redisai, *(text for name, value in told if value for text in (name, str(value))))
 
     @property
     def queue_threads(self) -> int | None:

@@ -171,9 +171,13 @@ def test_a_running_database_is_found_again_by_its_checkpoint_file(exp: Experimen
     again = other.reconnect_orchestrator(db.checkpoint_file)
     assert again.get_address() == db.get_address()
     assert again.is_active()
+    assert other.reconnect_orchestrator(db.checkpoint_file) is again
     with pytest.raises(FileNotFoundError):
         other.reconnect_orchestrator("nowhere.json")
-    other.stop(again)
+    # The description of the driver that started it names the same servers.
+    assert other.get_status(db) == [Status.RUNNING]
+    other.stop(db)
+    assert not again.is_active()
     assert not db.is_active()
     assert exp.get_status(db) == [Status.FAILED]
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 DRIVER = """
+import json
 import os
 import sys
 from smartsim import Experiment
@@ -48,6 +49,14 @@ else:
     raise SystemExit("two entities of one name were started")
 rows = exp.summary(style="plain").splitlines()
 assert len(rows) == 1 + count + 2, rows
+with open(os.path.join(sys.argv[1], ".smartsim/telemetry/manifest.json")) as stream:
+    recorded = json.load(stream)["runs"][0]["ensemble"]
+assert [model["name"] for model in recorded[1]["models"]] == ["shown_0", "shown_1"]
+# `block` waits for what was started before as well.
+slow = exp.create_model("slow", RunSettings("sleep", "1"))
+exp.start(slow, block=False)
+exp.start(exp.create_model("quick", RunSettings("true")), block=True)
+assert exp.get_status(slow) == [SmartSimStatus.STATUS_COMPLETED]
 print("driver done")
 """
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taskensemble.entity import Model
 from taskensemble.errors import InputError, InputTypeError, LauncherError, TaskensembleError, UnsupportedError
 from taskensemble.settings import (
     AprunSettings,
@@ -343,6 +345,23 @@ def test_jsrun_writes_resource_sets() -> None:
         *("--tasks_per_rs=12", "--np=96", "--memory_per_rs=100", "--bind=packed:2"),
     ]
     assert settings.format_env_vars() == ["-E", "A=1", "-E", "B"]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, {"cpu_per_rs": 3, "rs_per_host": 1}),
+        ({"c": 8, "r": 1}, {"c": 8, "r": 1}),
+        ({"c": 2, "r": 4}, {"c": 3, "r": 1}),
+        ({"cpu_per_rs": "ALL_CPUS", "rs_per_host": 2}, {"cpu_per_rs": "ALL_CPUS", "rs_per_host": 1}),
+    ],
+)
+def test_jsrun_makes_room_for_a_colocated_database(given: dict[str, Any], made: dict[str, Any]) -> None:
+    model = Model("m", {}, JsrunSettings("echo", run_args=given))
+    model.colocate_db_tcp(db_cpus=3)
+    assert {name: str(value) for name, value in model.run_settings.run_args.items()} == {
+        name: str(value) for name, value in made.items()
+    }
 
 
 def test_jsruns_programs_go_into_an_explicit_resource_file() -> None:
