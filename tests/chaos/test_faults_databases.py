@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,17 @@ for _ in range(20):
     time.sleep(0.05)
 """
 )
+
+LARGE = """
+import numpy as np
+from taskensemble.ai import Client
+client = Client()
+client.put_tensor("in_" + name, np.ones(1 << 23, np.float32))
+for _ in range(10):
+    client.run_model("double", ["in_" + name], ["out_" + name])
+    write("called")
+assert set(client.get_tensor("out_" + name)) == {2}
+"""
 
 RETRIES = {"retries": 200, "retry_delay": 0.5}
 QUICK = {"SR_CONN_TIMEOUT": "2", "SR_CMD_TIMEOUT": "20"}
@@ -248,3 +261,29 @@ def test_members_do_not_notice_an_inference_worker_that_dies_and_survive_one_tha
             assert {line.attempt for line in journal.lines()} == {1}
         client.close()
         assert not Path(f"/proc/{facts[b'pid']}").exists()
+
+
+def test_an_inference_worker_without_memory_answers_with_an_error_and_the_members_retries_succeed_when_it_has(
+    plane: Plane, journal: Journal, dice: random.Random, tell: Tell, database: Callable[..., Any]
+) -> None:
+    plane.worker("--slots", "2")
+    with tempfile.TemporaryDirectory(prefix="te-") as short:
+        _, address = database(unix_socket=f"{short}/s")
+        client: Any = redis.Redis(unix_socket_path=f"{short}/s", socket_timeout=60)
+        run = start(plane, journal, LARGE, 4, DatabaseUseRecord(identifier=""))
+        until(lambda: len(journal.lines("called")) > dice.randrange(8), "a member uses it", 240)
+        (row,) = client.execute_command("AI._WORKER", "LIST")
+        pid = dict(zip(row[::2], row[1::2], strict=True))[b"pid"]
+        limit = resource.prlimit(pid, resource.RLIMIT_AS)
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+        resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() // 2, limit[1]))
+        struck = now()
+        until(lambda: any(one.attempt > 1 for one in plane.store.attempts(run.run_id)), "a member fails", 100)
+        with suppress(ProcessLookupError):  # it has ended, and another one was started
+            resource.prlimit(pid, resource.RLIMIT_AS, limit)
+        assert plane.finish(run.run_id, 240).completed == 4
+        tell(journal.check(plane.store, run.run_id, 4, "inference worker out of memory", since=struck))
+        assert client.info("server")["process_id"] == address.processes[0]
+        client.close()
+        said = [path.read_text() for path in (plane.folder / "plate").glob("*/*.err.*")]
+        assert any("memory" in text for text in said), said
