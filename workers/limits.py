@@ -18,7 +18,7 @@ from taskensemble.errors import InputError, TaskensembleError
 from taskensemble.generation import member_folder
 
 EXECUTABLES, ROOTS = "TASKENSEMBLE_ALLOW_EXECUTABLES", "TASKENSEMBLE_ALLOW_ROOTS"
-_LOADER = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH")
+_LOADER = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH")
 """They put foreign code into a permitted program."""
 
 
@@ -75,7 +75,9 @@ class Limits:
                 raise RefusedError(
                     f"{name} is set for it, and this worker's --allow-executables names what may be loaded"
                 )
-        found = str(folder / argv[0]) if "/" in argv[0] else shutil.which(argv[0], path=environment.get("PATH"))
+        # The program is looked for from within the member's folder: an empty or relative entry of its PATH means that one.
+        path = os.pathsep.join(str(folder / entry) for entry in environment.get("PATH", os.defpath).split(os.pathsep))
+        found = str(folder / argv[0]) if "/" in argv[0] else shutil.which(argv[0], path=path)
         real = Path(found).resolve() if found else None
         if real is None or not any(real.is_relative_to(allowed) for allowed in self.executables):
             where = f" ({real})" if real is not None and str(real) != argv[0] else ""

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import select
+import shutil
 import signal
 import socket
 import threading
@@ -570,6 +571,9 @@ class Members:
         template, member = attempt.template, attempt.member
         extra = process.member_environment(attempt, attempt.databases, self.pinned)
         argv, extra = process.placed_line(attempt, self.allocation, extra)
+        if self.limits.executables is not None and argv[0] != template.command.head[0]:
+            # What puts it onto its nodes is this worker's own, not what the member's PATH has under that name.
+            argv[0] = shutil.which(argv[0]) or argv[0]
         policy = template.policy
         name = str(folder / member.name)
         attempt.spawned = True

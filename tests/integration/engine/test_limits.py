@@ -41,6 +41,16 @@ def test_only_allowed_programs_start(plane: Plane, tmp_path: Path) -> None:
     (tools / "bin").mkdir()
     (tools / "bin" / "true").symlink_to("/usr/bin/id")
     assert "--allow-executables" in reason(plane, tmp_path, ["true"], env={"PATH": str(tools / "bin")})
+    # It finds what is in its own folder where an entry is empty or relative.
+    foreign = tmp_path / "given" / "true"
+    foreign.parent.mkdir()
+    foreign.write_text(f"#!/bin/sh\ntouch {tmp_path}/foreign\n")
+    foreign.chmod(0o755)
+    given = FilesRecord(copy=(str(foreign),))
+    for entry in ("", "."):
+        path = {"PATH": f"{entry}:{os.environ['PATH']}"}
+        assert "--allow-executables" in reason(plane, tmp_path, ["true"], env=path, files=given)
+    assert not (tmp_path / "foreign").exists()
 
 
 def test_folders_and_files_outside_of_the_roots_are_refused(plane: Plane, tmp_path: Path) -> None:
