@@ -6,7 +6,7 @@
   * an entity that has nothing left but was not closed; a run whose setup has died
   * members that no registered worker could ever run, after the time that their run allows; it is written to the log before
   * entities that run together: one that gets no further gives its slots back, and another one has its turn
-  * runs that have ended: their queues
+  * runs that have ended: their queues, and those that a late message has made anew
 After a connection to the store has failed, or the store was restarted, all observations begin anew.
 """
 
@@ -34,6 +34,8 @@ logger = logging.getLogger("taskensemble.worker")
 
 _MISSING_FOR = 15.0
 """Most seconds that a queued member may be in no queue before it is published again: it may be on its way to a worker."""
+_STRAY_FOR = 5.0
+"""Seconds after which a queue of no run is deleted: a run's queues are made known before the first message."""
 _GANG_PATIENCE = 30.0
 """Seconds for which an entity whose members run together may hold slots without getting another."""
 _GANG_PAUSE = 15.0
@@ -64,6 +66,9 @@ class Reaper(threading.Thread):
         self._server = ""
         self._workers: list[WorkerRecord] = []
         """Those registered at this look."""
+        self._cursor = 0
+        self._strays: dict[str, float] = {}
+        """Queues of no run, and since when they are known."""
         self._stumbled: set[str] = set()
         """Runs that could not be looked at."""
         self._told: dict[tuple[str, int], str] = {}
@@ -95,6 +100,7 @@ class Reaper(threading.Thread):
         self._bury_workers()
         self._workers = self._store.workers()
         self._look_at_gangs()
+        self._drop_strays()
         for run_id in self._store.active_runs():
             try:
                 self._look_at(run_id)
@@ -243,6 +249,18 @@ class Reaper(threading.Thread):
                 self._forget("", f"burial:{worker.name}")
             if gone or self._stands("", f"worker:{worker.name}", str(worker.beat)) > self._lease:
                 self._store.drop_worker(worker.name)
+
+    def _drop_strays(self) -> None:
+        """Deletes queues that hold messages and are nobody's: what was published when its run had just ended. Looks at a part
+        of the broker's keys each time."""
+        self._cursor, names = self._publisher.some_queues(self._cursor)
+        if not names:
+            return
+        known, now = {queue.name for queue in self._store.queues()}, time.monotonic()
+        gone = [name for name in names - known if now - self._strays.setdefault(name, now) > _STRAY_FOR]
+        self._publisher.delete_queues(gone)
+        for name in [*gone, *(names & known)]:
+            self._strays.pop(name, None)
 
     def _publish(self, run: RunRecord, indexes: list[int]) -> None:
         publish_again(self._store, self._publisher, run, indexes)

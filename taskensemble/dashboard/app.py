@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import json
 import secrets
@@ -52,7 +51,7 @@ class BasicAuthentication(BaseHTTPMiddleware):
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):  # no Base64, or no ASCII
             if scheme.lower() == "basic" and secrets.compare_digest(base64.b64decode(given), self._expected):
                 return await call_next(request)
         challenge = {"WWW-Authenticate": 'Basic realm="taskensemble"'}

@@ -16,7 +16,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from taskensemble.engine import signing, urls
 from taskensemble.engine.records import QueueRecord, RunRecord, TemplateRecord
@@ -218,6 +218,17 @@ class Publisher:
         # A queue that is deleted under a consumer would cost its worker the connection.
         with self._connection().channel() as channel:
             channel.queue_delete(name, if_unused=True)
+
+    def some_queues(self, cursor: int) -> tuple[int, set[str]]:
+        """Queues of runs that hold messages, a part of the broker's keys at a time; none where a broker cannot tell.
+
+        Arguments:
+            cursor: that the last call has returned; 0: from the start, and when all was seen.
+        """
+        if self._redis is None:
+            return 0, set()
+        following, names = cast(Any, self._redis.scan(cursor, match=f"{QUEUE_PREFIX}*", count=2000, _type="list"))
+        return int(following), {name.decode() for name in names}
 
     def length(self, queue: str) -> int:
         """How many messages wait in a queue."""

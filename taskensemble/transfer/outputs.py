@@ -182,6 +182,7 @@ def _write_pieces(
         elif entry.kind == "file":
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_name(f".{place.name}.{os.getpid()}")
+            partial.unlink(missing_ok=True)  # a link of this name may have been sent before
             partial.write_bytes(pieces[entry.path])
             partial.chmod(entry.mode | 0o600)
             partial.replace(place)

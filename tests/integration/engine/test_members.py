@@ -452,3 +452,19 @@ def test_a_worker_logs_lines_of_json_with_run_member_and_attempt(plane: Plane, t
     assert about[0]["message"] == f"plate_0 of {run.run_id} starts, attempt 1"
     assert "failed after" in about[-1]["message"]
     assert (about[0]["level"], about[0]["time"][-6:]) == ("INFO", "+00:00")
+
+
+def test_a_message_that_comes_when_its_run_has_ended_leaves_no_queue_behind(plane: Plane, tmp_path: Path) -> None:
+    worker = plane.worker("--slots", "1")
+    run, members = one_entity(tmp_path, ["/bin/true"], 1)
+    plane.finish(plane.start(run, members))
+    until(lambda: not plane.store.queues(), "its queue is off the list")
+    worker.terminate()
+    assert worker.wait(30) == 0  # the one who still reads it
+    publisher = messages.Publisher(plane.broker_url)
+    late = messages.member_message(run, 0, 0, 0, name="plate_0")
+    (queue,) = messages.run_queues(run)
+    publisher.publish([late])
+    plane.worker("--slots", "1")
+    until(lambda: not publisher.length(queue.name), "the queue is gone", 20)
+    publisher.close()
