@@ -44,7 +44,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     diagrams = importlib.import_module("diagrams")
     for name, draw in diagrams.DIAGRAMS.items():
         files.append(File.generated(config, f"pictures/{name}", content=draw()))
-    files.append(File.generated(config, "pictures/plate.png", content=_demo().read_bytes()))
+    demo = _demo()
+    for name in ("plate.png", "report/timeline.png", "report/results.png"):
+        files.append(File.generated(config, f"pictures/{name}", content=(demo / name).read_bytes()))
     cli = importlib.import_module("cli_reference")
     files.append(File.generated(config, "reference/cli.md", content=cli.page()))
     files.append(File.generated(config, "notebook.md", content=_notebook()))
@@ -63,12 +65,14 @@ def _notebook() -> str:
 
 
 def _demo() -> Path:
-    """The demo's picture: from a real run, made again when the demo has changed."""
+    """The folder of a real run of the demo and of the report on it, made again when one of them has changed."""
     folder = DOCS.parent / ".cache" / "demo"
-    picture = folder / "plate.png"
-    changed = max(source.stat().st_mtime for source in (DOCS.parent / "taskensemble" / "demo").iterdir())
-    if not picture.exists() or picture.stat().st_mtime < changed:
-        subprocess.run(
-            [sys.executable, "-m", "taskensemble.demo", str(folder)], check=True, cwd=DOCS.parent, timeout=600
-        )
-    return picture
+    made = folder / "report" / "timeline.png"
+    sources = (source for part in ("demo", "report") for source in (DOCS.parent / "taskensemble" / part).iterdir())
+    if not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime for source in sources):
+        for module, *arguments in (
+            ("taskensemble.demo", str(folder)),
+            ("taskensemble", "report", "last", "--path", str(folder), "--output", str(folder / "report")),
+        ):
+            subprocess.run([sys.executable, "-m", module, *arguments], check=True, cwd=DOCS.parent, timeout=600)
+    return folder
