@@ -221,7 +221,7 @@ local operations = {}
 
 -- open <record> <schema> <experiment> <created> <keep> <assets JSON> <size> then for each entity:
 --      <name> <first> <size> <stop> <enough> <together> <after> <next JSON> <templates JSON>
--- Creates the run; its members are there already. Answers 1, or 0 when the run exists.
+-- Creates the run; its members are there already, and are kept from here on. Answers 1, or 0 when the run exists.
 operations.open = function()
     if call('EXISTS', RUN) == 1 then return 0 end
     local size, entities = tonumber(ARGV[8]), (#ARGV - 8) / 9
@@ -235,6 +235,9 @@ operations.open = function()
             'templates', ARGV[at + 9], 'queued', ARGV[at + 3], 'running', 0, 'completed', 0, 'failed', 0, 'cancelled', 0, 'armed', 0)
     end
     call('SET', P .. 'state', string.rep('n', size))
+    call('PERSIST', P .. 'members')
+    call('PERSIST', P .. 'secrets')
+    for _, digest in ipairs(cjson.decode(ARGV[7])) do call('PERSIST', P .. 'asset:' .. digest) end
     event('run', 's', 'n')
     return 1
 end

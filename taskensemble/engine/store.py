@@ -45,6 +45,8 @@ REAPER_LOCK = "te:reaper"
 OLDEST_SERVER = 7
 """Major version of Redis."""
 _BATCH = 2000
+_UNOPENED = 3600
+"""Seconds that members, assets and secrets live whose run is not opened: its driver has died, or the store refused it."""
 
 _STATES = {
     "n": State.NEW,
@@ -198,7 +200,23 @@ class Store:
         Raises:
             EntityExistsError: there is a run of this id.
             InputError: the file of signing keys cannot be used.
+            ControlPlaneError: the server refuses to write.
         """
+        try:
+            self._write_run(run, members, assets or {}, secrets or {})
+        except redis.ResponseError as error:
+            what = f"The run cannot be written to the record store {urls.without_password(self.url)}: {error}. "
+            if any(word in str(error) for word in ("MISCONF", "maxmemory", "OOM")):
+                what += "Its disk or its memory is full: make room, then start the run again."
+            raise ControlPlaneError(what.rstrip()) from error
+
+    def _write_run(
+        self,
+        run: RunRecord,
+        members: Iterable[MemberRecord],
+        assets: Mapping[str, bytes],
+        secrets: Mapping[str, str],
+    ) -> None:
         keys = signing.from_environment()
         key = run_key(run.run_id)
         templates: dict[int, set[int]] = {entity.index: set() for entity in run.entities}
@@ -209,6 +227,7 @@ class Store:
         pipe.delete(prefix + "members", prefix + "secrets")
         if secrets:
             pipe.hset(prefix + "secrets", items=[part for pair in secrets.items() for part in pair])
+            pipe.expire(prefix + "secrets", _UNOPENED)
         stream = iter(members)
         while batch := list(itertools.islice(stream, _BATCH)):
             items: list[Any] = []
@@ -217,9 +236,10 @@ class Store:
                 text = member.model_dump_json(exclude_defaults=True, exclude={"signature"})
                 items += (member.index, text if keys is None else keys.seal(signing.MEMBER, run.run_id, text))
             pipe.hset(prefix + "members", items=items)
+            pipe.expire(prefix + "members", _UNOPENED)
             pipe.execute()
-        for digest, content in (assets or {}).items():
-            self._redis.set(f"{prefix}asset:{digest}", content)
+        for digest, content in assets.items():
+            self._redis.set(f"{prefix}asset:{digest}", content, ex=_UNOPENED)
         dependents: dict[int, list[int]] = {entity.index: [] for entity in run.entities}
         for entity in run.entities:
             for earlier in entity.after:
@@ -231,7 +251,7 @@ class Store:
             run.experiment,
             run.created,
             run.keep,
-            json.dumps(list(assets or ())),
+            json.dumps(list(assets)),
             run.size,
         ]
         for entity in run.entities:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskensemble.engine.records import State
-from taskensemble.engine.store import Store
-from taskensemble.errors import EntityExistsError, RunNotFoundError
+from taskensemble.engine.records import MemberRecord, State
+from taskensemble.engine.store import Store, run_key
+from taskensemble.errors import ControlPlaneError, EntityExistsError, RunNotFoundError
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
 
@@ -28,6 +29,35 @@ def started(server: Server, tmp_path: Path, size: int = 3, **fields: object) -> 
 def finish(store: Store, run_id: str, index: int, token: str, outcome: str, *, delay: str = "") -> str:
     answer = store.call(run_id, "finish", index, 0, token, outcome, 0 if outcome == "c" else 1, "", 0.5, delay, 42, "0")
     return str(answer[0].decode())
+
+
+def test_what_a_driver_has_written_of_a_run_that_it_did_not_open_expires_and_a_run_that_it_did_is_kept(
+    server: Server, tmp_path: Path
+) -> None:
+    store, client = Store.connect(server.url), server.client()
+    run, members = one_entity(tmp_path, ["/bin/true"], 2001)
+    prefix = run_key(run.run_id)[: -len("run")]
+
+    def dying() -> Iterator[MemberRecord]:
+        yield from members[:2000]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write_run(run, dying(), {"ab": b"bytes"}, {"0:TOKEN": "secret"})
+    assert sorted(client.keys(f"{prefix}*")) == [f"{prefix}members".encode(), f"{prefix}secrets".encode()]
+    assert all(0 < client.ttl(key) <= 3600 for key in client.keys(f"{prefix}*"))
+    store.write_run(run, members, {"ab": b"bytes"}, {"0:TOKEN": "secret"})
+    assert {client.ttl(key) for key in client.keys(f"{prefix}*")} == {-1}
+
+
+def test_a_server_without_room_is_named_when_a_run_is_written(own_server: Server, tmp_path: Path) -> None:
+    store = Store.connect(own_server.url)
+    run, members = one_entity(tmp_path, ["/bin/true"], 3)
+    own_server.client().config_set("maxmemory", 1)
+    with pytest.raises(ControlPlaneError, match=r"cannot be written.*disk or its memory is full: make room"):
+        store.write_run(run, members)
+    own_server.client().config_set("maxmemory", 0)
+    store.write_run(run, members)
 
 
 def test_a_written_run_reads_back_as_it_was(server: Server, tmp_path: Path) -> None:
