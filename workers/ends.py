@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from taskensemble.engine.records import RunRecord
 from taskensemble.engine.store import Held, Store
-from taskensemble.generation import member_folder
+from taskensemble.generation import folder_path
 from taskensemble.guard import Ended, Why, read_ends
 from workers import process
 from workers.process import Attempt, Outcome
@@ -128,8 +128,8 @@ def record(store: Store, run: RunRecord, held: Held, report: Ended) -> str:
         run=run,
         member=member,
     )
-    folder = member_folder(run.entities[member.entity], member)
-    outcome = process.outcome_of(attempt, report, str(folder))
+    folder = folder_path(run.entities[member.entity], member)
+    outcome = process.outcome_of(attempt, report, folder)
     if attempt.template.policy.keep_outputs == "failed":
         process.drop_outputs(folder, member.name, completed=outcome.letter == "c")
     return store.finish(run.run_id, held.member, member.entity, held.token, *finish_words(outcome))

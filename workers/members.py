@@ -45,7 +45,7 @@ from taskensemble.engine.records import (
 )
 from taskensemble.engine.store import Claim, Store, read_claims, reserved_key
 from taskensemble.errors import DatabaseError, TaskensembleError
-from taskensemble.generation import member_folder
+from taskensemble.generation import folder_path
 from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends
 from workers import colocated, ends, process
 from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
@@ -167,7 +167,7 @@ class Members:
         self._shared = colocated.SharedDatabases()
         self._restoring = threading.Lock()
         self._assets_seen: dict[tuple[str, str], float] = {}
-        self._prepared: deque[tuple[Attempt, Path | BaseException]] = deque()
+        self._prepared: deque[tuple[Attempt, str | BaseException]] = deque()
         self._asked: deque[tuple[Attempt, Ended]] = deque()
         self._doubted: deque[tuple[float, Attempt, Ended]] = deque()
         self._files = TransferredFiles(self.store, worker.name, lease)
@@ -490,9 +490,9 @@ class Members:
     def _prepare(self, attempt: Attempt) -> None:
         """What takes time before a start, in a thread: files, and where its databases are."""
         folder = self._folder(attempt)
-        if isinstance(folder, Path):
+        if isinstance(folder, str):
             try:
-                self._find_databases(attempt, folder)
+                self._find_databases(attempt, Path(folder))
             except (OSError, TaskensembleError, redis.RedisError) as error:
                 folder = error
         self._prepared.append((attempt, folder))
@@ -541,7 +541,7 @@ class Members:
                 logger.warning(what, identifier, loaded, attempt.run_id, extra=about(attempt))
             self._assets_seen[key] = time.monotonic()
 
-    def _folder(self, attempt: Attempt) -> Path | BaseException:
+    def _folder(self, attempt: Attempt) -> str | BaseException:
         assert attempt.run is not None
         assert attempt.member is not None
         try:
@@ -552,12 +552,12 @@ class Members:
             if self.limits.executables is not None:
                 argv = process.command_line(attempt.template, attempt.member, attempt.number)
                 environment = process.base_environment(os.environ, attempt.template)
-                self.limits.check_program(argv, environment, folder, os.environ)
+                self.limits.check_program(argv, environment, Path(folder), os.environ)
             return folder
         except (OSError, TaskensembleError, ValueError) as error:
             return error
 
-    def _on_prepared(self, attempt: Attempt, folder: Path | BaseException) -> None:
+    def _on_prepared(self, attempt: Attempt, folder: str | BaseException) -> None:
         assert attempt.member is not None
         if isinstance(folder, BaseException):
             policy = attempt.template.policy
@@ -575,12 +575,12 @@ class Members:
             # What puts it onto its nodes is this worker's own, not what the member's PATH has under that name.
             argv[0] = shutil.which(argv[0]) or argv[0]
         policy = template.policy
-        name = str(folder / member.name)
+        name = os.path.join(folder, member.name)
         attempt.spawned = True
         self.guard.spawn(
             attempt.id,
             argv,
-            folder=str(folder),
+            folder=folder,
             out=f"{name}.out",
             err=f"{name}.err",
             environment=self._environment(attempt.run_id, member.template, template),
@@ -659,8 +659,8 @@ class Members:
     def _on_ended(self, attempt: Attempt, report: Ended | NotStarted) -> None:
         assert attempt.run is not None
         assert attempt.member is not None
-        folder = member_folder(attempt.run.entities[attempt.entity], attempt.member)
-        outcome = process.outcome_of(attempt, report, str(folder))
+        folder = folder_path(attempt.run.entities[attempt.entity], attempt.member)
+        outcome = process.outcome_of(attempt, report, folder)
         if attempt.template.policy.keep_outputs == "failed":
             process.drop_outputs(folder, attempt.member.name, completed=outcome.letter == "c")
         lasted = time.monotonic() - attempt.begun
@@ -732,7 +732,7 @@ class Members:
         known = MemberFailed(f"return code {outcome.returncode}" if outcome.returncode is not None else outcome.reason)
         if attempt.run is None or attempt.member is None:
             return Failure(known, outcome.reason)
-        log = member_folder(attempt.run.entities[attempt.entity], attempt.member) / f"{attempt.member.name}.err"
+        log = Path(folder_path(attempt.run.entities[attempt.entity], attempt.member), f"{attempt.member.name}.err")
         tail = _tail(log) if attempt.spawned else ""
         for value in self._secrets.get((attempt.run_id, attempt.member.template), {}).values():
             tail = tail.replace(value, "…") if value else tail

@@ -20,7 +20,7 @@ from taskensemble.engine import signing
 from taskensemble.engine.allocation import AllocationRecord
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
 from taskensemble.errors import InputError
-from taskensemble.generation import generate_member, keep_outputs
+from taskensemble.generation import keep_outputs, make_folder
 from taskensemble.guard import Ended, NotStarted, Stage, Why
 from workers.allocation import GPU_VARIABLES, THREAD_LIMITS, Placement, launch_line
 from workers.slots import Slot
@@ -88,7 +88,7 @@ class Outcome:
     retry_delay: float | None = None
 
 
-def prepare_folder(attempt: Attempt) -> Path:
+def prepare_folder(attempt: Attempt) -> str:
     """Makes the member's folder with its files, keeps earlier outputs, and says where it is.
 
     Raises:
@@ -99,18 +99,19 @@ def prepare_folder(attempt: Attempt) -> Path:
     assert member is not None
     template = attempt.template
     for name in (f"{member.name}.out", *template.command.files):
-        if Path(name).name != name:
+        if "/" in name or name in ("", ".", ".."):
             raise InputError(f"{name!r} would be outside of the member's folder; give a name without a path")
-    folder = generate_member(run, run.entities[member.entity], template, member, run.overwrite)
+    folder, new = make_folder(run, run.entities[member.entity], template, member, run.overwrite)
     for name, text in template.command.files.items():
-        (folder / name).write_text(text)
-    keep_outputs(folder, member.name, results=attempt.number == 1)
+        Path(folder, name).write_text(text)
+    if not new or template.files.copy_ or template.files.symlink or template.files.configure:
+        keep_outputs(folder, member.name, results=attempt.number == 1)
     return folder
 
 
-def drop_outputs(folder: Path, name: str, *, completed: bool) -> None:
+def drop_outputs(folder: str, name: str, *, completed: bool) -> None:
     """Deletes the outputs of a member that keeps them only for failures: those of a completed one, and empty ones of any."""
-    for file in (folder / f"{name}.out", folder / f"{name}.err"):
+    for file in (Path(folder, f"{name}.out"), Path(folder, f"{name}.err")):
         with suppress(FileNotFoundError):
             if completed or not file.stat().st_size:
                 file.unlink()

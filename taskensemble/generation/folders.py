@@ -19,15 +19,22 @@ from taskensemble.tags import check_file
 RECORD = "taskensemble_params.txt"
 RESULT = "result.json"
 """What a program leaves in its folder to be read back as its result."""
+_AT_ONCE = 4096
+"""Bytes that one write puts into a file whole or not at all, whenever the process is killed."""
 _SECTION = "\n# Model name: "
 """How the experiment's record begins what it says of a member."""
 
 
-def member_folder(entity: EntityRecord, member: MemberRecord) -> Path:
-    """The member's folder: its own, else its entity's (a model), else one of its name there (in an ensemble)."""
+def folder_path(entity: EntityRecord, member: MemberRecord) -> str:
+    """Path of the member's folder: its own, else its entity's (a model), else one of its name there (in an ensemble)."""
     if member.path is not None:
-        return Path(member.path)
-    return Path(entity.path) if entity.kind == "Model" else Path(entity.path, member.name)
+        return member.path
+    return entity.path if entity.kind == "Model" else os.path.join(entity.path, member.name)
+
+
+def member_folder(entity: EntityRecord, member: MemberRecord) -> Path:
+    """The member's folder, see `folder_path`."""
+    return Path(folder_path(entity, member))
 
 
 def generate_member(
@@ -49,14 +56,43 @@ def generate_member(
         FileNotFoundError: a file to copy or link is no longer there.
         ParameterWriterError: a file cannot be configured.
     """
-    folder = member_folder(entity, member)
-    if entity.generated or not run.generate or _run_of(folder / RECORD) == run.run_id:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    if overwrite and member.path is None and folder.exists():
-        clear(folder, run, template.files)
-    _fill(folder, run, template.files, member)
-    return folder
+    return Path(make_folder(run, entity, template, member, overwrite)[0])
+
+
+def make_folder(
+    run: RunRecord, entity: EntityRecord, template: TemplateRecord, member: MemberRecord, overwrite: bool = False
+) -> tuple[str, bool]:
+    """As `generate_member`, for the many that come one after the other on a worker: paths are strings, and a folder that was not
+    there is known to be empty.
+
+    Returns:
+        tuple[str, bool]: the folder's path, and whether it is new.
+    """
+    folder = folder_path(entity, member)
+    new = _make(folder)
+    if entity.generated or not run.generate:
+        return folder, new
+    if not new:
+        if _run_of(os.path.join(folder, RECORD)) == run.run_id:
+            return folder, False
+        if overwrite and member.path is None:
+            clear(Path(folder), run, template.files)
+            _make(folder)
+    _fill(folder, run, template.files, member, new=new)
+    return folder, new
+
+
+def _make(folder: str) -> bool:
+    """Make a folder, its parents included; False: it is there already."""
+    try:
+        os.mkdir(folder)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        return _make(folder)
+    except FileExistsError:
+        os.makedirs(folder, exist_ok=True)  # raises when it is something else
+        return False
+    return True
 
 
 def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: bool = False) -> None:
@@ -84,36 +120,59 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
         folder, files = member_folder(run.entities[member.entity], member), run.templates[member.template].files
         if member.path is None and folder.exists():
             clear(folder, run, files)
-        _fill(folder, run, files, member)
+        _fill(str(folder), run, files, member, new=_make(str(folder)))
     _record_experiment(Path(run.path, RECORD), run, listed)
 
 
-def _fill(folder: Path, run: RunRecord, files: FilesRecord, member: MemberRecord) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy(files, folder)
-    _link(files, folder)
-    _record(folder / RECORD, run, member, _configure(files, folder, member.params))
+def _fill(folder: str, run: RunRecord, files: FilesRecord, member: MemberRecord, *, new: bool) -> None:
+    path, configured = os.path.join(folder, RECORD), []
+    if files.copy_ or files.symlink or files.configure:
+        _copy(files, Path(folder))
+        _link(files, Path(folder))
+        configured = _configure(files, Path(folder), member.params)
+        new = False
+    text = f"# Model name: {member.name}\n# Run: {run.run_id}\n"
+    text += "".join(f"# Configured: {name}\n" for name in configured) + _lines(member.params)
+    written = text.encode("utf-8", "surrogateescape")
+    if new and len(written) <= _AT_ONCE:
+        _write(path, written, os.O_EXCL)
+        return
+    # A file that is not yet whole must not pass for a record.
+    partial = os.path.join(folder, f".{RECORD}.{os.getpid()}")
+    _write(partial, written, os.O_TRUNC)
+    os.replace(partial, path)
 
 
-def keep_outputs(folder: Path, name: str, *, results: bool = False) -> None:
+def _write(path: str, text: bytes, flag: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o666)
+    try:
+        while text:
+            text = text[os.write(descriptor, text) :]
+    finally:
+        os.close(descriptor)
+
+
+def keep_outputs(folder: str | Path, name: str, *, results: bool = False) -> None:
     """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number.
 
     Parameters:
         results: moves `result.json` as well: a new run's members must not show what an earlier run has found.
     """
-    current = [kind for kind in ("out", "err") if (folder / f"{name}.{kind}").exists()]
+    stem = os.path.join(folder, name)
+    current = [kind for kind in ("out", "err") if os.path.exists(f"{stem}.{kind}")]
     if not current:
         return
     numbers = [
         int(number)
-        for stem, _, number in (path.rpartition(".") for path in os.listdir(folder))
-        if stem in (f"{name}.out", f"{name}.err") and number.isdecimal()
+        for output, _, number in (path.rpartition(".") for path in os.listdir(folder))
+        if output in (f"{name}.out", f"{name}.err") and number.isdecimal()
     ]
     following = max(numbers, default=0) + 1
     for kind in current:
-        (folder / f"{name}.{kind}").rename(folder / f"{name}.{kind}.{following}")
-    if results and (folder / RESULT).is_file():
-        (folder / RESULT).rename(folder / f"{RESULT}.{following}")
+        os.rename(f"{stem}.{kind}", f"{stem}.{kind}.{following}")
+    result = os.path.join(folder, RESULT)
+    if results and os.path.isfile(result):
+        os.rename(result, f"{result}.{following}")
 
 
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
@@ -222,15 +281,6 @@ def _replace(target: Path) -> None:
         target.unlink()
 
 
-def _record(path: Path, run: RunRecord, member: MemberRecord, configured: list[str]) -> None:
-    text = f"# Model name: {member.name}\n# Run: {run.run_id}\n"
-    text += "".join(f"# Configured: {name}\n" for name in configured)
-    _replace(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text + _lines(member.params), encoding="utf-8", errors="surrogateescape")
-    partial.replace(path)
-
-
 def _record_experiment(path: Path, run: RunRecord, members: list[MemberRecord]) -> None:
     """Write the experiment's record: of these members, and what it says of entities that are not generated now."""
     text = f"# Run: {run.run_id}\n"
@@ -252,10 +302,10 @@ def _lines(params: dict[str, str]) -> str:
     return "".join(f"{name} = {value}\n" for name, value in params.items())
 
 
-def _run_of(record: Path) -> str | None:
+def _run_of(record: str) -> str | None:
     """The run that wrote a folder's record; None without one."""
     try:
-        with record.open(encoding="utf-8", errors="surrogateescape") as stream:
+        with open(record, encoding="utf-8", errors="surrogateescape") as stream:
             stream.readline()
             return stream.readline().removeprefix("# Run: ").rstrip("\n")
     except FileNotFoundError:
