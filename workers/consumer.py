@@ -131,7 +131,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         channel, wanted = self.task_consumer.channel, self.members.wanted()
         if isinstance(channel, Channel):
             if wanted and channel.waits_for(wanted):
-                channel.unblock()
+                line = self.members.line_to_broker
+                if line is None:
+                    channel.unblock()
+                else:
+                    channel.unblock_soon(line, self.members.on_room)
             return
         for name in self._paused & set(wanted):
             self._paused.discard(name)

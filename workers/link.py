@@ -48,11 +48,12 @@ class _Incomplete(Exception):
 
 def pack(*parts: Any) -> bytes:
     """A command in the server's protocol."""
-    out = [b"*%d\r\n" % len(parts)]
+    out = [f"*{len(parts)}\r\n"]
     for part in parts:
-        text = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        out.append(b"$%d\r\n%s\r\n" % (len(text), text))
-    return b"".join(out)
+        text = part.decode("utf-8", "surrogateescape") if isinstance(part, bytes) else str(part)
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+        out.append(f"${size}\r\n{text}\r\n")
+    return "".join(out).encode("utf-8", "surrogateescape")
 
 
 def _parse(data: bytearray, at: int) -> tuple[Any, int]:
@@ -279,16 +280,20 @@ class Link:
             self._break(error)
         return opened
 
-    def receive(self) -> None:
-        """Takes in what has arrived and calls back."""
-        if self._orders.connected:
+    def receive(self, descriptor: int | None = None) -> None:
+        """Takes in what has arrived and calls back.
+
+        Arguments:
+            descriptor: of the connection that is readable; None: perhaps both.
+        """
+        if self._orders.connected and descriptor in (None, self._orders.fileno()):
             try:
                 for answer in self._orders.read():
                     if isinstance(answer, list) and answer[0] == b"message":
                         self._take_order(answer[2])
             except OSError:
                 self._orders.drop()
-        if not self._wire.connected:
+        if not self._wire.connected or descriptor not in (None, self._wire.fileno()):
             return
         try:
             answers = self._wire.read()

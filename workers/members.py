@@ -208,6 +208,11 @@ class Members:
         return len(self._attempts)
 
     @property
+    def line_to_broker(self) -> Callable[..., None] | None:
+        """Sends a command to the broker without waiting for the answer; None: it is another server than the store, or gone."""
+        return self.link.command if self._same_server and self.link.connected else None
+
+    @property
     def guard(self) -> Guard:
         """The guard beside this worker, started when it is first needed and again when it has died."""
         if self._guard is None:
@@ -268,9 +273,13 @@ class Members:
             return False
         return True
 
-    def on_store(self) -> None:
-        """The store has answered, or ordered something."""
-        self.link.receive()
+    def on_store(self, descriptor: int | None = None) -> None:
+        """The store has answered, or ordered something.
+
+        Arguments:
+            descriptor: what is readable; None: perhaps any.
+        """
+        self.link.receive(descriptor)
 
     def step(self, timeout: float) -> None:
         """One turn without Celery's event loop."""

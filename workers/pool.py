@@ -119,7 +119,7 @@ class MemberPool(BasePool):  # type: ignore[misc]
             if not members.on_guard():
                 self._watch()
         else:
-            members.on_store()
+            members.on_store(descriptor)
 
     def _wake(self) -> None:
         self._call_soon(lambda: None)

@@ -10,8 +10,8 @@ What differs from kombu's own:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from pydantic_core import from_json
 
 logger = logging.getLogger("taskensemble.worker")
 
@@ -46,6 +46,16 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         self._client_id = 0
         self._unblocked = False
         self._known_socket: Any = None
+        self._commands: Any = None
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """A client for commands: kombu makes one for each, which costs more than the command."""
+        if client is None:
+            if self._commands is None or self._commands.connection_pool is not self.pool:
+                self._commands = self._create_client()
+            client = self._commands
+        yield client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues, count = Channel.plan(self.active_queues)
@@ -72,7 +82,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             queue = bytes_to_str(answer[0])
             for item in answer[1]:
                 try:
-                    message = loads(bytes_to_str(item))
+                    message = from_json(item)
                     self._check_envelope(message)
                 except (ValueError, RecursionError) as error:
                     logger.error("What stands in %s is no message and is dropped: %s", queue, error)
@@ -112,6 +122,24 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
                 # Members that end together ask for it together. 0: the server has not seen the wait yet, so ask again.
                 self._unblocked = bool(client.execute_command("CLIENT", "UNBLOCK", self._client_id))
 
+    def unblock_soon(self, command: Callable[..., None], again: Callable[[], None]) -> None:
+        """As `unblock`, over a line that does not wait for answers.
+
+        Arguments:
+            command: sends a command there, and gives its answer to `callback`.
+            again: called when the server had not seen the wait, or had ended it: look whether there still is one.
+        """
+        if not self._in_poll or not self._client_id or self._unblocked:
+            return
+        self._unblocked, asked = True, self._brpop_sent_at
+
+        def answered(answer: Any) -> None:
+            if answer != 1 and self._in_poll and self._brpop_sent_at == asked:
+                self._unblocked = False
+                again()
+
+        command("CLIENT", "UNBLOCK", self._client_id, callback=answered)
+
     def _learn_id(self, connection: Any) -> None:
         """The server's number of a connection, asked before it first waits: while it waits it cannot be asked."""
         if connection._sock is not self._known_socket:
@@ -125,6 +153,21 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
 
     Channel = Channel
     brpop_timeout = 5
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Joins the event loop. Kombu asks the kernel to watch each socket anew in each of its turns; once is enough."""
+        others = set(loop.on_tick)
+        super().register_with_event_loop(connection, loop)
+        loop.on_tick.intersection_update(others)
+        cycle, on_readable = self.cycle, self.on_readable
+
+        def on_tick() -> None:
+            cycle.on_poll_start()
+            for fd in cycle.fds:
+                if loop.readers.get(fd) != (on_readable, (fd,)):
+                    loop.add_reader(fd, on_readable, fd)
+
+        loop.on_tick.add(on_tick)
 
 
 def install() -> None:
