@@ -273,7 +273,8 @@ class Link:
         while self._waiting:
             item = self._waiting.popleft()
             self._sent.append(item)
-            batch.append(pack(*(self._sha if part is None else part for part in item.parts)))
+            parts = item.parts
+            batch.append(pack(parts[0], self._sha, *parts[2:]) if parts[1:2] == (None,) else pack(*parts))
         try:
             self._wire.write(b"".join(batch))
         except OSError as error:
