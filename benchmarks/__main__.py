@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.rows import Row, markdown, text
+from benchmarks.scratch import file_cost
 
 NAMES = ("members", "side_by_side", "driver", "database", "flat", "scale", "ai", "soak")
 
@@ -49,7 +50,8 @@ def machine() -> str:
         platform.machine(),
     )
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return f"{len(os.sched_getaffinity(0))} cores ({model}), Python {platform.python_version()}; load before: {load}"
+    cores = f"{len(os.sched_getaffinity(0))} cores ({model}), Python {platform.python_version()}"
+    return f"{cores}; load before: {load}; making a file: {file_cost():.0f} us of CPU time"
 
 
 def everything(as_markdown: bool) -> int:

@@ -7,12 +7,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row, text
+from benchmarks.scratch import folder
 
 DRIVERS = Path(__file__).with_name("drivers")
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,11 +23,11 @@ def run(name: str, *arguments: object) -> tuple[Any, float]:
     """Runs a driver in a folder of its own: what it printed as JSON, and the seconds it took with its interpreter."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     environment.pop("TASKENSEMBLE_BROKER_URL", None)
-    with tempfile.TemporaryDirectory(prefix="te-driver-") as folder:
-        command = [sys.executable, str(DRIVERS / f"{name}.py"), *map(str, arguments)]
-        begun = time.perf_counter()
-        done = subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-        taken = time.perf_counter() - begun
+    command = [sys.executable, str(DRIVERS / f"{name}.py"), *map(str, arguments)]
+    where = folder(f"{name}-")
+    begun = time.perf_counter()
+    done = subprocess.run(command, check=True, cwd=where, env=environment, stdout=subprocess.PIPE, text=True)
+    taken = time.perf_counter() - begun
     lines = [line for line in done.stdout.splitlines() if line.startswith(("{", "["))]
     return json.loads(lines[-1]) if lines else None, taken
 

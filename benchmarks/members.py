@@ -8,11 +8,9 @@ the broker, members excluded.
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.peers import measure
 from benchmarks.rows import Row, text
+from benchmarks.scratch import folder
 from taskensemble import handle
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, TemplateRecord
@@ -92,7 +91,6 @@ class Plane:
         for event in self.store.watch(run_id, timeout=1):
             if event.kind in times and not times[event.kind]:
                 times[event.kind] = event.time
-        shutil.rmtree(path)
         return Round(run_id, size, written - begun, ended - begun, times["start"] - clock, spent, ended)
 
     def cpu(self) -> float:
@@ -202,9 +200,8 @@ def enqueued(plane: Plane, size: int) -> tuple[float, float, float]:
 
 def rows(sizes: Sequence[int] = (1_000, 10_000), queued: int = 100_000) -> list[Row]:
     """The figures of members."""
-    folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
     found: list[Row] = []
-    plane = Plane(folder)
+    plane = Plane(folder("members-"))
     try:
         written, published, broker = enqueued(plane, queued)
         worker = plane.worker(2)
@@ -231,7 +228,6 @@ def rows(sizes: Sequence[int] = (1_000, 10_000), queued: int = 100_000) -> list[
         stop = stopping(plane, 10_000, 64)
     finally:
         plane.close()
-        shutil.rmtree(folder, ignore_errors=True)
     return [
         *found,
         Row("written record to the first member's start, warm", statistics.median(r.first for r in single) * 1e3, "ms"),

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from benchmarks.members import Plane
 from benchmarks.peers import REQUIREMENTS, measure
+from benchmarks.scratch import folder
 
 BASELINE = Path(__file__).with_name("baseline.json")
 """Ratios to the peers that `--check` compares with; written by `--json benchmarks/baseline.json`."""
@@ -31,8 +30,7 @@ PEERS = [peer for peer in REQUIREMENTS if peer not in ("merlin", "smartsim")]
 def ratios(size: int, rounds: int, peers: list[str]) -> dict[str, list[float]]:
     """Our members a second over each peer's, a number a round; the printed table is on the way."""
     rates: dict[str, list[float]] = {"taskensemble": []}
-    folder = Path(tempfile.mkdtemp(prefix="te-bench-"))
-    plane = Plane(folder)
+    plane = Plane(folder("side-by-side-"))
     try:
         plane.worker(2)
         for _ in range(rounds):
@@ -45,7 +43,6 @@ def ratios(size: int, rounds: int, peers: list[str]) -> dict[str, list[float]]:
                     print(f"{peer} did not run: {error}", file=sys.stderr)
     finally:
         plane.close()
-        shutil.rmtree(folder, ignore_errors=True)
     ours = rates["taskensemble"]
     found = {peer: [a / b for a, b in zip(ours, rates[peer], strict=False)] for peer in peers if peer in rates}
     print(f"members of /bin/true a second, {size} members, 2 slots, output to files, {rounds} rounds")

@@ -1,9 +1,9 @@
 """The peers that the benchmarks run beside taskensemble.
 
 Each file here is a script that runs `n` members of `/bin/true`, two at a time, output to files, in the peer's own virtual
-environment, and prints one JSON line: `members_per_s` (first submission to last end), `enqueue_per_s` (submission alone, null
-where the peer cannot tell) and `cpu_ms` (CPU time of the peer's own processes for one member, the members' own included, as
-the operating system counted it). `measure` installs the environment once and runs a script.
+environment, leaves its files to whoever set TMPDIR, and prints one JSON line: `members_per_s` (first submission to last end),
+`enqueue_per_s` (submission alone, null where the peer cannot tell) and `cpu_ms` (CPU time of the peer's own processes for one
+member, the members' own included, as the operating system counted it). `measure` installs the environment once and runs a script.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.scratch import folder
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "bench"
@@ -49,13 +51,13 @@ def environment(peer: str) -> Path:
     requirements = REQUIREMENTS[peer]
     if not requirements:
         return Path(sys.executable)
-    folder = CACHE / peer
-    stamp = folder / "installed"
+    made = CACHE / peer
+    stamp = made / "installed"
     if not stamp.exists() or stamp.read_text() != "\n".join(requirements):
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *requirements], check=True)
+        venv.create(made, with_pip=True, clear=True)
+        subprocess.run([made / "bin" / "pip", "install", "--quiet", *requirements], check=True)
         stamp.write_text("\n".join(requirements))
-    return folder / "bin" / "python"
+    return made / "bin" / "python"
 
 
 def measure(peer: str, members: int, timeout: float = 600.0) -> Figures:
@@ -72,7 +74,7 @@ def measure(peer: str, members: int, timeout: float = 600.0) -> Figures:
         stdout=subprocess.PIPE,
         text=True,
         timeout=timeout,
-        env={**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "TMPDIR": str(folder(f"{peer}-"))},
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -33,56 +33,56 @@ def completion(codes: list[int]) -> int:
 
 def main() -> None:
     members = int(sys.argv[1])
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(
-            [
-                server_executable(),
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-                folder,
-                "--daemonize",
-                "no",
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        await_port()
-        worker = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "celery",
-                "-A",
-                "celery_chord",
-                "worker",
-                "-c",
-                "2",
-                "-l",
-                "ERROR",
-                "--without-gossip",
-                "--without-mingle",
-                "--without-heartbeat",
-            ],
-            cwd=os.path.dirname(os.path.abspath(__file__)),
-            env={**os.environ, "BENCH_PORT": str(port)},
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            member.delay(folder, members).get(timeout=60)
-            start = time.perf_counter()
-            result = chord((member.s(folder, i) for i in range(members)), completion.s()).delay()
-            enqueued = time.perf_counter()
-            result.get(timeout=600)
-            end = time.perf_counter()
-        finally:
-            worker.terminate()
-            worker.wait()
-            server.terminate()
-            server.wait()
+    folder = tempfile.mkdtemp()
+    server = subprocess.Popen(
+        [
+            server_executable(),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+            "--daemonize",
+            "no",
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    await_port()
+    worker = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "celery_chord",
+            "worker",
+            "-c",
+            "2",
+            "-l",
+            "ERROR",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ],
+        cwd=os.path.dirname(os.path.abspath(__file__)),
+        env={**os.environ, "BENCH_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        member.delay(folder, members).get(timeout=60)
+        start = time.perf_counter()
+        result = chord((member.s(folder, i) for i in range(members)), completion.s()).delay()
+        enqueued = time.perf_counter()
+        result.get(timeout=600)
+        end = time.perf_counter()
+    finally:
+        worker.terminate()
+        worker.wait()
+        server.terminate()
+        server.wait()
     print(json.dumps({"members_per_s": members / (end - start), "enqueue_per_s": members / (enqueued - start)}))
 
 

@@ -18,11 +18,8 @@ def member(folder: str, index: int) -> int:
 
 def main() -> None:
     members = int(sys.argv[1])
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    folder = tempfile.mkdtemp()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         client.submit(member, folder, members).result()
         start = time.perf_counter()
         futures = client.map(member, [folder] * members, range(members), pure=False)

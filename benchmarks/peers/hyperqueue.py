@@ -14,7 +14,8 @@ from hyperqueue.cluster import LocalCluster, WorkerConfig
 
 members = int(sys.argv[1])
 printed = os.dup(1)
-with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), LocalCluster() as cluster:
+folder = tempfile.mkdtemp()
+with contextlib.redirect_stdout(sys.stderr), LocalCluster() as cluster:
     cluster.start_worker(WorkerConfig(cores=2))
     client = cluster.client()
     job = Job()

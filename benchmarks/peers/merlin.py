@@ -59,7 +59,8 @@ def await_port(port: int) -> None:
 
 def main() -> None:
     members = int(sys.argv[1])
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, socket.socket() as probe:
+    name = tempfile.mkdtemp()
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()

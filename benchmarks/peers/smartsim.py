@@ -18,13 +18,13 @@ os.environ["SMARTSIM_JM_INTERVAL"] = "1"
 from smartsim import Experiment
 
 members = min(60, int(sys.argv[1]))
-with tempfile.TemporaryDirectory() as folder:
-    experiment = Experiment("peer", exp_path=folder, launcher="local")
-    settings = experiment.create_run_settings("/bin/true")
-    ensemble = experiment.create_ensemble("member", run_settings=settings, replicas=members)
-    start = time.perf_counter()
-    experiment.start(ensemble, block=False)
-    enqueued = time.perf_counter()
-    experiment.poll(interval=1, verbose=False)
-    end = time.perf_counter()
+folder = tempfile.mkdtemp()
+experiment = Experiment("peer", exp_path=folder, launcher="local")
+settings = experiment.create_run_settings("/bin/true")
+ensemble = experiment.create_ensemble("member", run_settings=settings, replicas=members)
+start = time.perf_counter()
+experiment.start(ensemble, block=False)
+enqueued = time.perf_counter()
+experiment.poll(interval=1, verbose=False)
+end = time.perf_counter()
 print(json.dumps({"members_per_s": members / (end - start), "enqueue_per_s": members / (enqueued - start)}))
