@@ -584,7 +584,7 @@ class Members:
             # What puts it onto its nodes is this worker's own, not what the member's PATH has under that name.
             argv[0] = shutil.which(argv[0]) or argv[0]
         policy = template.policy
-        name = os.path.join(folder, member.name)
+        attempt.folder, name = folder, f"{folder}/{member.name}"
         attempt.spawned = True
         self.guard.spawn(
             attempt.id,
@@ -668,7 +668,7 @@ class Members:
     def _on_ended(self, attempt: Attempt, report: Ended | NotStarted) -> None:
         assert attempt.run is not None
         assert attempt.member is not None
-        folder = folder_path(attempt.run.entities[attempt.entity], attempt.member)
+        folder = attempt.folder
         outcome = process.outcome_of(attempt, report, folder)
         if attempt.template.policy.keep_outputs == "failed":
             process.drop_outputs(folder, attempt.member.name, completed=outcome.letter == "c")

@@ -47,6 +47,8 @@ class Attempt:
     """Attempts that failed before this one."""
     run: RunRecord | None = None
     member: MemberRecord | None = None
+    folder: str = ""
+    """Where it runs, once that has been made."""
     pid: int = 0
     armed: bool = False
     """It holds its slot and waits for the others of its entity."""

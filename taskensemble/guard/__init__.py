@@ -133,7 +133,7 @@ _ENDED = struct.Struct("=QiiidddQ")
 
 
 def _strings(texts: Sequence[str]) -> bytes:
-    return b"".join(os.fsencode(text) + b"\0" for text in texts)
+    return os.fsencode("\0".join(texts)) + b"\0" if texts else b""
 
 
 def _entries(env: Mapping[str, str]) -> bytes:

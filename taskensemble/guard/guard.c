@@ -139,15 +139,23 @@ static void append(struct buffer *buffer, const void *bytes, size_t count) {
 
 /* ---- Frames to the worker: u32 length of what follows, u8 kind, fields in host order ---- */
 
+/* Starts wait a moment for company: a member that ends meanwhile then costs the worker one awakening instead of two. */
+static double unhurried; /* until when what is to be sent may wait; 0: it may not */
+static const double moment = 0.05;
+
 static void send_frame(unsigned char kind, const void *fields, uint32_t count) {
     uint32_t length = count + 1;
+    if (kind != 's') unhurried = 0;
+    else if (outgoing.used == 0) unhurried = now() + moment;
     append(&outgoing, &length, sizeof length);
     append(&outgoing, &kind, 1);
     append(&outgoing, fields, count);
 }
 
-static void flush_frames(void) {
+/* Sends what waits no longer; true when the worker has no room for all of it now. */
+static bool flush_frames(void) {
     size_t sent = 0;
+    if (outgoing.used == 0 || (unhurried > 0 && now() < unhurried)) return false;
     while (control >= 0 && sent < outgoing.used) {
         ssize_t n = send(control, outgoing.bytes + sent, outgoing.used - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
@@ -156,6 +164,7 @@ static void flush_frames(void) {
     }
     memmove(outgoing.bytes, outgoing.bytes + sent, outgoing.used - sent);
     outgoing.used -= sent;
+    return outgoing.used > 0;
 }
 
 static void report_start(const struct member *m) {
@@ -904,9 +913,13 @@ static int watch_signals(void) {
 
 /* Reads pending signals; true when one of them asks to end. SIGINT and SIGHUP come from a terminal and are not for us. */
 static bool read_signals(int fd) {
-    struct signalfd_siginfo info;
+    struct signalfd_siginfo infos[8];
     bool asked = false;
-    while (read(fd, &info, sizeof info) == sizeof info) asked |= info.ssi_signo == SIGTERM;
+    ssize_t n;
+    do {
+        n = read(fd, infos, sizeof infos);
+        for (size_t i = 0; n > 0 && i < (size_t)n / sizeof *infos; i++) asked |= infos[i].ssi_signo == SIGTERM;
+    } while (n == sizeof infos);
     return asked;
 }
 
@@ -918,16 +931,17 @@ static int serve(int fd, const char *ends, char **epitaph) {
     struct pollfd *polled = NULL;
     for (;;) {
         double next = check_time();
-        flush_frames();
+        bool full = flush_frames();
         if (closing && member_count == 0) break;
+        if (outgoing.used > 0 && !full && unhurried - now() < next) next = unhurried - now();
         polled = must(realloc(polled, (2 + 2 * member_count) * sizeof *polled));
         polled[0] = (struct pollfd){signals, POLLIN, 0};
-        polled[1] = (struct pollfd){control, (short)(POLLIN | (outgoing.used > 0 ? POLLOUT : 0)), 0};
+        polled[1] = (struct pollfd){control, (short)(POLLIN | (full ? POLLOUT : 0)), 0};
         nfds_t count = 2;
         for (size_t i = 0; i < member_count; i++)
             for (int j = 0; j < 2; j++)
                 if (members[i].streams[j].pipe >= 0) polled[count++] = (struct pollfd){members[i].streams[j].pipe, POLLIN, 0};
-        int ready = poll(polled, count, (int)(next * 1000) + 1);
+        int ready = poll(polled, count, next > 0 ? (int)(next * 1000) + 1 : 0);
         if (ready < 0 && errno != EINTR) break;
         if (ready <= 0) continue;
         if (count > 2)
@@ -935,8 +949,10 @@ static int serve(int fd, const char *ends, char **epitaph) {
                 for (int j = 0; j < 2; j++) drain_stream(&members[i], &members[i].streams[j]);
         /* Whoever tells all processes of a job or a service to end (Slurm, systemd) tells the worker too, and it may give its
          * members time: only the worker's word, or its end, ends its guard. */
-        if (polled[0].revents != 0) read_signals(signals);
-        reap();
+        if (polled[0].revents != 0) {
+            read_signals(signals);
+            reap();
+        }
         if (control >= 0 && (polled[1].revents & (POLLIN | POLLHUP | POLLERR)) && !read_frames()) {
             close(control);
             control = -1;
@@ -945,6 +961,7 @@ static int serve(int fd, const char *ends, char **epitaph) {
         if (closing) end_everything(5);
     }
     sweep();
+    unhurried = 0;
     flush_frames();
     if (clean && ends != NULL && nothing_noted()) unlink(ends);
     if (!clean && epitaph[0] != NULL) {
