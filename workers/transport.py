@@ -19,6 +19,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps
 from pydantic_core import from_json
 
 logger = logging.getLogger("taskensemble.worker")
@@ -47,6 +48,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         self._unblocked = False
         self._known_socket: Any = None
         self._commands: Any = None
+        self.heard: dict[str, int] = {}
+        """How many subscribers the last message of a topic reached."""
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -56,6 +59,19 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
                 self._commands = self._create_client()
             client = self._commands
         yield client
+
+    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
+        if kwargs.get("_publish_batch") is not None:
+            super()._put_fanout(exchange, message, routing_key, **kwargs)
+            return
+        with self.conn_or_acquire() as client:
+            for topic in self._get_publish_topics(exchange, routing_key):
+                self.heard[topic] = client.publish(topic, dumps(message))
+
+    def unheard(self, exchange: str, routing_key: str) -> str:
+        """The topic of such messages, if the last one reached nobody; else empty."""
+        topic = str(self._get_publish_topic(exchange, routing_key))
+        return "" if self.heard.get(topic, 1) else topic
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues, count = Channel.plan(self.active_queues)
@@ -111,6 +127,13 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self.unblock()
         super().close()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it waits for all that it is to wait for, so that a turn of the event loop has nothing to do here."""
+        listening = len(self.active_fanout_queues)
+        polling = len(self._active_queues) - listening
+        return (not polling or _is_open(self._in_poll)) and (not listening or _is_open(self._in_listen))
+
     def waits_for(self, queues: list[str]) -> bool:
         """Whether a wait is under way that leaves some of these queues out."""
         return bool(self._in_poll) and not self._asked.issuperset(queues)
@@ -148,6 +171,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._known_socket = connection._sock
 
 
+def _is_open(connection: Any) -> bool:
+    return bool(connection) and connection._sock is not None
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """The transport for `redis://` in a worker."""
 
@@ -162,6 +189,8 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
         cycle, on_readable = self.cycle, self.on_readable
 
         def on_tick() -> None:
+            if all(channel.is_settled for channel in cycle._channels):
+                return
             cycle.on_poll_start()
             for fd in cycle.fds:
                 if loop.readers.get(fd) != (on_readable, (fd,)):
