@@ -15,6 +15,7 @@
 
 /* What a store command says, in terms of its own arguments. */
 typedef struct ModelCall {
+    int repeated; /* by a primary or an append-only file, which add the names that a worker told */
     Backend backend;
     const char *device;
     RedisModuleString *tag;
@@ -98,11 +99,11 @@ static const char *parse_counted(Cursor *cursor, const char *bad_count, const ch
 
 static const char *parse_counted_names(Cursor *cursor, ModelCall *call) {
     int tensorflow = call->backend == BACKEND_TF;
-    if (!tensorflow && (cursor_sees(cursor, "INPUTS") || cursor_sees(cursor, "OUTPUTS"))) {
+    if (!tensorflow && !call->repeated && (cursor_sees(cursor, "INPUTS") || cursor_sees(cursor, "OUTPUTS"))) {
         return cursor_sees(cursor, "INPUTS") ? "ERR INPUTS argument should not be specified for this backend"
                                              : "ERR OUTPUTS argument should not be specified for this backend";
     }
-    if (!tensorflow) return NULL;
+    if (!tensorflow && !cursor_sees(cursor, "INPUTS")) return NULL;
     if (cursor->left == 0) return NO_BLOB;
     if (!cursor_match(cursor, "INPUTS")) return "ERR INPUTS not specified for TF";
     const char *error = parse_counted(cursor, "ERR Invalid argument for input_count",
@@ -169,7 +170,7 @@ static Asset *model_of_call(const ModelCall *call) {
 typedef const char *(*NamesParser)(Cursor *cursor, ModelCall *call);
 
 static int store(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, NamesParser parse_names) {
-    ModelCall call = {0};
+    ModelCall call = {.repeated = is_repeated(ctx)};
     Cursor cursor = {argv + 2, argc - 2};
     const char *error = parse_head(&cursor, &call);
     if (!error) error = parse_names(&cursor, &call);
@@ -253,7 +254,7 @@ int model_store_arguments(const Asset *model, RedisModuleString ***arguments) {
         out[count++] = string_of("MINBATCHTIMEOUT");
         out[count++] = string_of_number(model->min_batch_timeout);
     }
-    if (model->backend == BACKEND_TF) {
+    if (model->inputs.count && model->outputs.count) {
         count += add_named(out + count, "INPUTS", &model->inputs);
         count += add_named(out + count, "OUTPUTS", &model->outputs);
     }

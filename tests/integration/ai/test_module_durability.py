@@ -91,10 +91,7 @@ def test_a_restart_keeps_everything_and_models_run_at_once(
     for worker in workers:
         worker.wait(10)
     client = database.client()
-    after = contents(client)
-    if options:  # what only a worker knows is not in commands, and known again after the first run
-        before["m"][11:14:2] = after["m"][11:14:2] = [[], []]
-    assert after == before
+    assert contents(client) == before
     database.worker()
     database.worker("TF")
     runs(client)
@@ -188,7 +185,9 @@ def test_a_replica_holds_the_same_and_answers_reads(start: Callable[..., Any], p
     assert contents(mirror) == contents(client)
     for key in ("x", "y", "z"):
         assert mirror.execute_command("AI.TENSORGET", key) == client.execute_command("AI.TENSORGET", key)
-    assert mirror.execute_command("AI.MODELGET", "later", "META")[5] == b"v9"
+    meta = mirror.execute_command("AI.MODELGET", "later", "META")
+    assert meta[5] == b"v9"
+    assert meta == client.execute_command("AI.MODELGET", "later", "META")
     with pytest.raises(redis.ReadOnlyError):
         mirror.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "f", "f", "OUTPUTS", 2, "x", "y")
     replica.worker()
