@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from taskensemble.ai import Dataset, DatasetConverter
+from taskensemble.ai import Dataset
+from taskensemble.ai.dataset_utils import DatasetConverter
 from taskensemble.ai.error import RedisRuntimeError
 
 
