@@ -14,8 +14,46 @@ from taskensemble.smartsim.entity.entityList import EntityList
 class Orchestrator(Database):
     """A standard database: see `taskensemble.entity.Database`. Keywords that the launcher does not know are ignored."""
 
-    def __init__(self, path: object = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs)
+    def __init__(
+        self,
+        path: object = None,
+        port: int = 6379,
+        interface: str | list[str] = "lo",
+        launcher: str = "local",
+        run_command: str = "auto",
+        db_nodes: int = 1,
+        batch: bool = False,
+        hosts: list[str] | str | None = None,
+        account: str | None = None,
+        time: str | None = None,
+        alloc: str | None = None,
+        single_cmd: bool = False,
+        *,
+        threads_per_queue: int | None = None,
+        inter_op_threads: int | None = None,
+        intra_op_threads: int | None = None,
+        db_identifier: str = "orchestrator",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            path if isinstance(path, (str, os.PathLike)) else None,
+            port,
+            interface,
+            launcher,
+            run_command,
+            db_nodes,
+            batch,
+            hosts,
+            account,
+            time,
+            alloc,
+            single_cmd,
+            threads_per_queue=threads_per_queue,
+            inter_op_threads=inter_op_threads,
+            intra_op_threads=intra_op_threads,
+            db_identifier=db_identifier,
+            **kwargs,
+        )
         self.telemetry = TelemetryConfiguration()
 
     @property

@@ -6,6 +6,7 @@ import os
 from typing import Any, ClassVar
 
 import taskensemble.entity
+from taskensemble.settings import BatchSettings, RunSettings
 from taskensemble.smartsim.entity.entityList import EntityList
 from taskensemble.smartsim.entity.model import Model
 
@@ -19,11 +20,28 @@ class Ensemble(taskensemble.entity.Ensemble):
     member_class: ClassVar[type[taskensemble.entity.Model]] = Model
 
     def __init__(
-        self, name: str, params: Any = None, path: object = None, *args: Any, replicas: int | None = None, **kwargs: Any
+        self,
+        name: str,
+        params: Any = None,
+        path: object = None,
+        params_as_args: Any = None,
+        batch_settings: BatchSettings | None = None,
+        run_settings: RunSettings | None = None,
+        perm_strat: Any = "all_perm",
+        *,
+        replicas: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        expanded = None if params else replicas
         super().__init__(
-            name, params, path if isinstance(path, (str, os.PathLike)) else None, *args, replicas=expanded, **kwargs
+            name,
+            params,
+            path if isinstance(path, (str, os.PathLike)) else None,
+            params_as_args,
+            batch_settings,
+            run_settings,
+            perm_strat,
+            replicas=None if params else replicas,
+            **kwargs,
         )
         self.replicas = replicas
         self.shard = 0

@@ -9,7 +9,7 @@ from typing import Any
 import taskensemble.entity
 from taskensemble.entity.colocated import ColocatedDatabase, pinned_cpus
 from taskensemble.entity.parameters import scalar_text
-from taskensemble.settings import RunSettings
+from taskensemble.settings import BatchSettings, RunSettings
 
 
 class Model(taskensemble.entity.Model):
@@ -21,15 +21,15 @@ class Model(taskensemble.entity.Model):
         params: Mapping[str, Any] | None,
         run_settings: Any,
         path: object = None,
-        *args: Any,
+        params_as_args: Any = None,
+        batch_settings: BatchSettings | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(run_settings, str) and isinstance(path, RunSettings):
             # Older drivers give the folder before the settings.
             run_settings, path = path, run_settings
-        super().__init__(
-            name, params, run_settings, path if isinstance(path, (str, os.PathLike)) else None, *args, **kwargs
-        )
+        folder = path if isinstance(path, (str, os.PathLike)) else None
+        super().__init__(name, params, run_settings, folder, params_as_args, batch_settings, **kwargs)
 
     @staticmethod
     def _create_pinning_string(pin_ids: Any, cpus: int) -> str | None:

@@ -133,12 +133,37 @@ def test_a_method_of_several_entities_takes_the_rest_by_name(owner: type, method
         assert (parameters[name].kind, parameters[name].default) == (inspect.Parameter.KEYWORD_ONLY, default)
 
 
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [
+        (
+            smartsim.entity.Ensemble,
+            {
+                "name": REQUIRED, "params": None, "path": None, "params_as_args": None, "batch_settings": None,
+                "run_settings": None, "perm_strat": "all_perm",
+            },
+        ),
+        (
+            smartsim.entity.Model,
+            {
+                "name": REQUIRED, "params": REQUIRED, "run_settings": REQUIRED, "path": None, "params_as_args": None,
+                "batch_settings": None,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_entities_are_made_from_smartsims_arguments(owner: type, expected: dict[str, Any]) -> None:
+    assert arguments_of(owner) == expected
+
+
 def test_an_orchestrator_is_made_from_smartsims_arguments() -> None:
     expected = {
         "port": 6379, "interface": "lo", "launcher": "local", "run_command": "auto", "db_nodes": 1, "batch": False, "hosts": None,
         "account": None, "time": None, "alloc": None, "single_cmd": False, "threads_per_queue": None, "inter_op_threads": None,
         "intra_op_threads": None, "db_identifier": "orchestrator",
     }  # fmt: skip
+    told = inspect.signature(Orchestrator).parameters
+    assert {name: told[name].default for name in told if name not in ("path", "kwargs")} == expected
     database = Orchestrator(**expected)
     assert (database.ports, database.interfaces, database.db_identifier) == ([6379], ["lo"], "orchestrator")
 
