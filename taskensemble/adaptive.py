@@ -119,6 +119,10 @@ class AdaptiveHandle:
 
     def _ensemble(self, parameters: Round) -> Ensemble:
         """The round as an ensemble: copies of the model with its parameters and the round's over them."""
+        if not isinstance(parameters, Iterable) or isinstance(parameters, Mapping | str):
+            raise InputTypeError(
+                f"The generator of {self._model.name!r} yielded {parameters!r}; yield a list of dicts of parameters."
+            )
         sets = list(parameters)
         if not sets:
             raise InputError(

@@ -628,7 +628,9 @@ class Experiment:
         else:
             awaited = self._history.active()
         if isinstance(interval, bool) or not isinstance(interval, (int, float)):
-            raise InputTypeError(f"interval={interval!r} is a {type(interval).__name__}; give seconds.")
+            raise InputTypeError(
+                f"interval={interval!r} is a {type(interval).__name__}; give seconds, or a model or an ensemble."
+            )
         if interval < 0:
             raise InputError(f"interval={interval!r}; give 0 seconds or more.")
         try:

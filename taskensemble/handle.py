@@ -20,7 +20,7 @@ from taskensemble.engine.records import (
     RunStatus,
     State,
 )
-from taskensemble.errors import AssetError, RunFailedError, RunNotFoundError
+from taskensemble.errors import AssetError, InputError, InputTypeError, RunFailedError, RunNotFoundError
 from taskensemble.progress import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -100,10 +100,12 @@ class RunHandle:
             RunStatus: the last one. Failed members are counted there; they raise nothing.
 
         Raises:
+            InputTypeError, InputError: a timeout that is no number of seconds
             TimeoutError: it has not ended in time
             AssetError: an ML asset could not be loaded, so that no member started
             RunFailedError: the run failed as a whole for another reason
         """
+        _check_timeout(timeout)
         status = self._final or self._follow(timeout, progress or Quiet(), until_assets=False)
         self._raise_failure(status)
         return status
@@ -127,10 +129,12 @@ class RunHandle:
             reason: what the members' records say
 
         Raises:
+            InputTypeError, InputError: a timeout that is no number of seconds
             TimeoutError: something is still alive; the message names it
         """
         from taskensemble.engine import messages
 
+        _check_timeout(timeout)
         if not self._over(entity):
             self._control.store.cancel(self.run_id, entity, reason=reason)
             if entity is None:
@@ -416,3 +420,14 @@ def find_members(handle: RunHandle, names: Sequence[str]) -> list[tuple[MemberRe
     raise RunNotFoundError(
         f"The run {handle.run_id} has no member {name!r}; it has {known}{', …' if len(members) > 5 else ''}."
     )
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InputTypeError(
+            f"timeout={timeout!r} is a {type(timeout).__name__}; give seconds, or None to wait for the end."
+        )
+    if not timeout >= 0:
+        raise InputError(f"timeout={timeout!r}; give 0 seconds or more, or None to wait for the end.")

@@ -358,7 +358,12 @@ def read_record(path: Path) -> DatabaseAddressRecord:
         FileNotFoundError: there is no such file.
         DatabaseFilesError: it holds no record.
     """
-    text = path.read_text()
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"checkpoint={str(path)!r} is no file: give a running database's checkpoint_file"
+        ) from None
     try:
         return DatabaseAddressRecord.model_validate_json(text)
     except ValueError as error:

@@ -153,6 +153,8 @@ def _common(cpus: int, pinning: object, debug: bool, identifier: str, settings: 
             "limit_app_cpus: Pinning app CPUs via limit_app_cpus is not supported. Modify RunSettings using the correct binding "
             "option for your launcher."
         )
+    for name in (*_RAI_ARGUMENTS, *_RAI_NAMES):
+        check_threads(name, settings.get(name))
     return {
         "cpus": cpus,
         "pinning": pinned_cpus(pinning),
@@ -160,6 +162,21 @@ def _common(cpus: int, pinning: object, debug: bool, identifier: str, settings: 
         "identifier": identifier,
         "settings": {_RAI_NAMES.get(name, name): str(value) for name, value in settings.items() if value is not None},
     }
+
+
+def check_threads(name: str, threads: object) -> int | None:
+    """The number of threads of an inference; None, like 0: as many as the backend chooses.
+
+    Raises:
+        InputTypeError, InputError: it is no whole number, or below 0.
+    """
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise InputTypeError(f"{name}={threads!r} is a {type(threads).__name__}; give a whole number")
+    if threads < 0:
+        raise InputError(f"{name}={threads}; give 0 or more")
+    return threads
 
 
 def pinned_cpus(given: object) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskensemble.checked import checked, unknown_argument
+from taskensemble.entity.colocated import check_threads
 from taskensemble.entity.entity import Entity
 from taskensemble.errors import DatabaseError, InputError, InputTypeError, UnsupportedError
 
@@ -204,7 +205,7 @@ class Database(Entity):
         alloc: the allocation it starts in.
         single_cmd: start all nodes by one command.
         threads_per_queue, inter_op_threads, intra_op_threads: threads of the inference: of a device, between and within
-            operations.
+            operations; None and 0: as many as the backend chooses.
         restricted: limit by ACL what members may do: no CONFIG, MODULE, DEBUG, SHUTDOWN and the like. SmartRedis' config_get,
             config_set, save and flush_db fail then.
         db_identifier: names it among several; members find its address in SSDB_<identifier>.
@@ -247,9 +248,9 @@ class Database(Entity):
             raise InputError("batch=True: Local orchestrator can not be launched with batch=True; leave batch out")
         self._port = _check_port(port)
         self.interfaces = _check_interfaces(interface, self.launcher)
-        self.threads_per_queue = threads_per_queue
-        self.inter_op_threads = inter_op_threads
-        self.intra_op_threads = intra_op_threads
+        self.threads_per_queue = check_threads("threads_per_queue", threads_per_queue)
+        self.inter_op_threads = check_threads("inter_op_threads", inter_op_threads)
+        self.intra_op_threads = check_threads("intra_op_threads", intra_op_threads)
         self.restricted = restricted
         self.alloc = alloc
         self.single_cmd = bool(single_cmd) and self.launcher != "local"
@@ -548,7 +549,8 @@ def _starter(launcher: str, run_command: str) -> tuple[str, str]:
         )
     if run_command not in known:
         raise InputError(
-            f"run_command: Run command {run_command!r} is not supported on launcher {launcher}; use {', '.join(known)}"
+            f"run_command: Run command {run_command!r} is not supported on launcher {launcher}; "
+            + (f"use {', '.join(filter(None, known))}" if any(known) else "leave it out")
         )
     return launcher, run_command
 

@@ -329,10 +329,27 @@ class Ensemble(Entity):
     def __iter__(self) -> Iterator[Model]:
         return iter(self._members)
 
-    def __getitem__(self, key: str | int) -> Model:
-        """A member by its name, or by its position."""
-        if isinstance(key, int):
+    @overload
+    def __getitem__(self, key: str | int) -> Model: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Model]: ...
+    def __getitem__(self, key: str | int | slice) -> Model | list[Model]:
+        """A member by its name, or by its position; members by a slice of positions.
+
+        Raises:
+            KeyError, IndexError: there is no such member
+            InputTypeError: neither a name nor a position
+        """
+        if isinstance(key, slice):
             return self._members[key]
+        if isinstance(key, int):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"no member {key} in ensemble {self.name!r} of {len(self)} members")
+            return self._members[key]
+        if not isinstance(key, str):
+            raise InputTypeError(
+                f"ensemble {self.name!r}: {key!r} is a {type(key).__name__}; give a member's name or position"
+            )
         position = self._position(key)
         if position is None:
             raise KeyError(f"no member {key!r} in ensemble {self.name!r} of {len(self)} members")

@@ -102,6 +102,10 @@ def check_dependencies(depends_on: Entity | Iterable[Entity] | None, name: str) 
     """
     if depends_on is None:
         return []
+    if not isinstance(depends_on, Entity | Iterable):
+        raise InputTypeError(
+            f"depends_on={depends_on!r} is a {type(depends_on).__name__}; name models and ensembles of the same start"
+        )
     # An ensemble iterates over its members; as a dependency it is one entity.
     given: Iterator[object] = iter([depends_on] if isinstance(depends_on, Entity) else depends_on)
     entities: list[Entity] = []

@@ -90,7 +90,12 @@ def _file(path: Path, names: Sequence[str] | None) -> tuple[list[str], list[Sequ
     if path.suffix == ".npy":
         import numpy as np
 
-        return _array(np.load(path, allow_pickle=False), names)
+        try:
+            table = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            # NumPy says so of arrays of Python objects, which only unpickling could read.
+            raise InputError(f"samples: {str(path)!r} has no table of numbers or texts: {error}") from error
+        return _array(table, names)
     if path.suffix != ".csv":
         raise InputError(f"samples: {str(path)!r} is neither a .npy nor a .csv file")
     with path.open(newline="", encoding="utf-8-sig") as stream:

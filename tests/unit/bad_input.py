@@ -50,6 +50,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('attach_database: url', "exp.attach_database('http://x')", 'InputError', 'http://x'),
         ('reconnect_orchestrator: checkpoint', "exp.reconnect_orchestrator('none.json')", 'FileNotFoundError', 'none.json'),
         ('start_adaptive: generator', 'exp.start_adaptive(model(), [{}])', 'InputTypeError', 'generator='),
+        ('start_adaptive: a round that is no list', 'exp.start_adaptive(model(), (number for number in [5]))', 'InputTypeError', "The generator of 'model' yielded 5"),
         ('interface', "Experiment(name='n', interface=-1)", 'InputTypeError', 'interface=-1'),
         ('export_env', "Experiment(name='n', export_env=-1)", 'InputTypeError', 'export_env=-1'),
         ('wait_for_worker', "Experiment(name='n', wait_for_worker='wrong')", 'InputTypeError', "wait_for_worker='wrong'"),
@@ -201,6 +202,9 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('set_path: path', 'model().set_path(path=-1)', 'InputTypeError', 'path'),
     ],
     'Ensemble': [
+        ('depends_on: neither an entity nor a list', "ensemble(replicas=1, depends_on=5)", 'InputTypeError', 'depends_on=5'),
+        ('a member by its position', "ensemble(replicas=2)[7]", 'IndexError', "no member 7 in ensemble 'plate' of 2 members"),
+        ('a member by neither name nor position', "ensemble(replicas=2)[None]", 'InputTypeError', "ensemble 'plate': None"),
         ('perm_strategy', "ensemble(params={'A': [1]}, perm_strategy='some')", 'UnsupportedError', 'some'),
         ('params', "ensemble(params={'A': [{}]})", 'InputTypeError', 'A'),
         ('replicas', 'ensemble(replicas=0)', 'InputError', 'replicas'),
@@ -263,6 +267,9 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('set_path: path', 'ensemble(replicas=2).set_path(path=-1)', 'InputTypeError', 'path=-1'),
     ],
     'Database': [
+        ('intra_op_threads: below 0', "exp.create_database(intra_op_threads=-1)", 'InputError', 'intra_op_threads=-1'),
+        ('run_command: on this machine', "exp.create_database(run_command='srun')", 'InputError', "'srun' is not supported on launcher local; leave it out"),
+        ('colocate_db_tcp: threads_per_queue', "model().colocate_db_tcp(threads_per_queue='many')", 'InputTypeError', "threads_per_queue='many'"),
         ("restricted", "exp.create_database(restricted='no')", "InputTypeError", "restricted='no'"),
         ('db_nodes', 'exp.create_database(db_nodes=2)', 'UnsupportedError', 'db_nodes=2'),
         ('port', 'exp.create_database(port=70000)', 'InputError', 'port=70000'),
@@ -1019,6 +1026,8 @@ EXEMPT: dict[str, str] = {
         f"Command line: {name}": "needs a run: tests/integration/cli/test_cli.py"
         for name in ("logs: member", "stop: --member")
     },
+    "RunSettings: prepare_colocated: db_cpus": "given by colocate_db_tcp and colocate_db_uds",
+    "JsrunSettings: prepare_colocated: db_cpus": "given by colocate_db_tcp and colocate_db_uds",
     "RunHandle: control": "made by the package",
     "RunHandle: run": "made by the package",
     "RunHandle: collects": "made by the package",

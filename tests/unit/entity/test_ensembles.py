@@ -343,3 +343,9 @@ def test_an_ensemble_is_itself_and_nothing_else(settings):
     assert one != two
     assert len({one, two}) == 2
     assert copy.copy(one) != one
+
+
+def test_members_are_taken_by_a_slice(settings):
+    ensemble = Ensemble("e", None, run_settings=settings, replicas=4)
+    assert [member.name for member in ensemble[1:3]] == ["e_1", "e_2"]
+    assert ensemble[1:3][0] is ensemble[1]

@@ -77,6 +77,12 @@ def test_a_file_of_another_kind_is_refused(settings, tmp_path):
         members(settings, tmp_path / "t.txt")
 
 
+def test_a_file_of_python_objects_is_refused_by_its_name(settings, tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    with pytest.raises(InputError, match=r"samples: .*objects\.npy' has no table"):
+        members(settings, tmp_path / "objects.npy", ["A"])
+
+
 def test_n_models_means_nothing_beside_samples(settings):
     with pytest.raises(InputError, match="n_models"):
         members(settings, ROWS, n_models=1)
