@@ -41,10 +41,10 @@ def register(main: typer.Typer) -> None:
 
 
 @app.callback()
-def config(context: typer.Context) -> None:
+def config(context: typer.Context, path: Path = FOLDER_OPTION, as_json: bool = JSON_OPTION) -> None:
     """Show and change settings. Without a command: `show`."""
     if context.invoked_subcommand is None:
-        show(Path(), as_json=False)
+        show(path, as_json)
 
 
 @app.command()

@@ -214,6 +214,9 @@ def _show_runs(control: ControlPlane, as_json: bool) -> None:
     if as_json:
         print_json(states)
         return
+    if not states:
+        typer.echo("No run yet.")
+        return
     table(
         ("Run", "State", "Members", "Completed", "Failed", "Cancelled", "Running", "Queued", "Started", "Took"),
         (

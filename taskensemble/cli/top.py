@@ -112,7 +112,7 @@ def picture(now: Mapping[str, Any], before: Mapping[str, Any] | None, height: in
     active = sum(run["state"] == "Running" for run in runs)
     slots, free = (sum(worker[name] for worker in workers) for name in ("slots", "free"))
     head = Text.assemble(
-        ("taskensemble top", "bold"),
+        ("taskensemble", "bold"),
         f"  {time.strftime('%H:%M:%S', time.localtime(now['time']))}  ",
         f"runs {len(runs)} ({active} running)  workers {len(workers)}  slots {slots - free}/{slots} in use  q: end",
     )

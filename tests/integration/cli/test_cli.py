@@ -188,11 +188,17 @@ def test_an_experiments_name_means_its_run_beside_one_whose_name_begins_with_it(
     assert "Several runs of id 'mel'" in run("status", "mel", code=4)
 
 
+def test_a_control_plane_without_runs_says_so(kept: Path) -> None:
+    assert run("status") == "No run yet.\n"
+    assert json.loads(run("status", "--json")) == []
+
+
 def test_help_orders_commands_and_names_no_type_for_flags(folder: Path) -> None:
     said = run("--help")
     order = [said.index(f" {title} ─") for title in ("Begin", "Runs", "Watch", "Servers and workers")]
     assert order == sorted(order)
     assert not re.search(r"--json +<", run("status", "--help"))
+    assert "settings" in json.loads(run("config", "--json"))
 
 
 def test_an_unknown_run_or_member_ends_with_4(kept: Path) -> None:
