@@ -166,6 +166,7 @@ class Publisher:
                 retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
                 socket_timeout=30.0,
                 socket_connect_timeout=5.0,
+                max_connections=10_000,
             )
 
     def publish(self, messages: Iterable[dict[str, Any]]) -> int:

@@ -13,7 +13,8 @@
 --   P state      string  one byte a member: n new, q queued, a armed (holds a slot, waits for its peers), r running,
 --                        c completed, f failed, x cancelled
 --   P attempts   hash    index -> JSON of the latest attempt: a attempt, f failures, l losses, t fencing token, w worker,
---                        n node, p pid, s started, e ended (Unix seconds), c return code, y why, u CPUs, x why it is stopped
+--                        n node, p pid, s started, e ended (Unix seconds), c return code, y why, u CPUs, x why it is stopped,
+--                        o token that has given its slot back
 --   P lease      hash    index -> counter, for running and armed members only; their workers keep it moving
 --   P delayed    zset    index -> when a retry is due (Unix milliseconds on the store's clock)
 --   P events     stream  k kind, s state byte, i index, e entity, a attempt, c return code, r reason; the id carries the time
@@ -392,7 +393,7 @@ operations.disarm = function()
             local attempt = attempt_of(index)
             if attempt.t == ARGV[at + 2] then
                 attempt.a = attempt.a - 1
-                attempt.t = nil
+                attempt.t, attempt.o = nil, attempt.t
                 keep_attempt(index, attempt)
                 call('HDEL', P .. 'lease', index)
                 call('HINCRBY', entity_key(entity), 'armed', -1)
@@ -419,7 +420,7 @@ operations.renew = function()
         local answer = 'lost'
         if run[1] then
             local state, attempt = state_of(index), attempt_of(index)
-            if state == 'q' and attempt.a < number then
+            if state == 'q' and attempt.a < number and attempt.o ~= token then
                 attempt = { a = number, f = attempt.f, l = attempt.l, t = token, w = ARGV[2], n = ARGV[3], s = now_ms / 1000 }
                 move(index, entity, 'q', 'r')
                 state = 'r'

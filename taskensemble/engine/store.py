@@ -45,6 +45,8 @@ REAPER_LOCK = "te:reaper"
 OLDEST_SERVER = 7
 """Major version of Redis."""
 _BATCH = 2000
+_CONNECTIONS = 10_000
+"""Most threads of a process that ask at once; the client's own limit is 100, and an error."""
 _UNOPENED = 3600
 """Seconds that members, assets and secrets live whose run is not opened: its driver has died, or the store refused it."""
 
@@ -135,6 +137,7 @@ class Store:
             socket_timeout=max(10.0, patience),
             socket_connect_timeout=5.0,
             health_check_interval=30,
+            max_connections=_CONNECTIONS,
         )
         self._script = self._redis.register_script(SCRIPT)
         self._runs: dict[str, RunRecord] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from taskensemble.engine.records import MemberRecord, State
 from taskensemble.engine.store import Store, run_key
 from taskensemble.errors import ControlPlaneError, EntityExistsError, RunNotFoundError
+from tests.integration.engine.plane import until
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
 
@@ -58,6 +60,17 @@ def test_a_server_without_room_is_named_when_a_run_is_written(own_server: Server
         store.write_run(run, members)
     own_server.client().config_set("maxmemory", 0)
     store.write_run(run, members)
+
+
+def test_two_hundred_threads_of_a_driver_wait_for_a_run_at_once(server: Server, tmp_path: Path) -> None:
+    store, run_id = started(server, tmp_path, 1)
+    with ThreadPoolExecutor(200) as threads:
+        waiting = [threads.submit(store.wait_final, run_id, 30.0) for _ in range(200)]
+        until(lambda: server.client().info("clients")["blocked_clients"] == 200, "all of them wait")
+        store.claim(run_id, "w", "node", [(0, 0, "t")])
+        assert finish(store, run_id, 0, "t", "c") == "zero"
+        store.complete(run_id, 0)
+        assert {future.result().state for future in waiting} == {State.COMPLETED}
 
 
 def test_a_written_run_reads_back_as_it_was(server: Server, tmp_path: Path) -> None:
@@ -168,6 +181,9 @@ def test_members_that_run_together_start_when_the_last_one_has_its_slot(server: 
     assert store.claim(run_id, "w1", "node", [(0, 0, "t0")])[0].answer == "armed"
     assert store.status(run_id).running == 0
     assert store.call(run_id, "disarm", 0, 0, "t0") == 1
+    # A renewal that was on its way does not make it run: nobody would end it.
+    assert store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, 0) == [b"lost"]
+    assert store.status(run_id).running == 0
     assert store.claim(run_id, "w1", "node", [(0, 0, "t0")])[0].answer == "armed"
     assert store.claim(run_id, "w2", "node", [(1, 0, "t1")])[0].answer == "claimed"
     assert store.status(run_id).running == 2
