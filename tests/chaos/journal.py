@@ -172,8 +172,8 @@ class Journal:
         with redis.Redis.from_url(store.url, protocol=2) as client:
             lasting = [key for key in client.scan_iter(match=f"{prefix}*", count=1000) if client.ttl(key) == -1]
         assert not lasting, f"keys that never expire: {lasting}"
-        queues = _queues_left(store, run_id, broker_url)
-        assert not queues, f"queues left: {queues}"
+        # A message that was on its way when the run ended makes its queue anew; the reaper deletes it.
+        until(lambda: not _queues_left(store, run_id, broker_url), "its queues are gone", 30)
 
 
 def now() -> float:
