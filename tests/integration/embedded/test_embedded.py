@@ -44,6 +44,17 @@ def test_a_server_refuses_those_who_do_not_know_its_password(folder: Path) -> No
     assert len(server.password) >= 32
 
 
+@pytest.mark.parametrize("bind", ["127.0.0.1", "127.0.0.2"])
+def test_a_server_listens_on_loopback_alone_and_besides_on_the_address_that_it_is_told(folder: Path, bind: str) -> None:
+    server = embedded.start(folder, bind=bind)
+    rows = [row.split() for table in ("tcp", "tcp6") for row in Path("/proc/net", table).read_text().splitlines()[1:]]
+    listening = {row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and int(row[1][-4:], 16) == server.port}
+    assert {".".join(str(byte) for byte in reversed(bytes.fromhex(found))) for found in listening} == {
+        "127.0.0.1",
+        bind,
+    }
+
+
 def test_the_password_is_in_files_of_mode_0600_and_in_no_argument_list(folder: Path) -> None:
     server = embedded.start(folder)
     paths = embedded.ControlPaths(folder)

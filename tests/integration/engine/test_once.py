@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from taskensemble.engine.records import State
+from taskensemble.engine.records import State, WorkerRecord
+from taskensemble.engine.store import Store
 from tests.integration.engine.plane import ROOT, Plane, alive, until
 from tests.integration.engine.runs import one_entity
 from tests.integration.engine.servers import Server
+from workers.reaper import Reaper
 
 PROGRAM = 'echo $$ >> "$0"; until [ -e "$0.end" ]; do sleep 0.02; done; exit $(cat "$0.end")'
 """`sh -c PROGRAM file`: writes its pid, waits for `file.end`, exits with the status that stands there."""
@@ -132,6 +135,32 @@ def test_a_program_that_alone_is_told_to_end_has_failed(plane: Plane, tmp_path: 
     attempt = plane.store.attempts(run.run_id)[0]
     assert (attempt.attempt, attempt.returncode) == (1, -signal.SIGTERM)
     assert "SIGTERM" in attempt.reason
+
+
+def test_after_a_restart_of_the_store_no_lease_is_over_for_the_length_of_one(
+    own_server: Server, tmp_path: Path
+) -> None:
+    lease = 1.5
+    store = Store.connect(own_server.url)
+    run, members = one_entity(tmp_path, ["/bin/true"], 1)
+    store.write_run(run, members)
+    store.begin_setup(run.run_id, "setup")
+    store.ready(run.run_id, "setup")
+    store.release(run.run_id, 0)
+    assert store.claim(run.run_id, "w", "node", [(0, 0, "token")])[0].answer == "claimed"
+    observer = WorkerRecord(name="observer", host="here", pid=1, slots=1, free=1)
+    reaper = Reaper(observer, own_server.url, own_server.url, lease)
+    reaper.look()
+    seen = time.monotonic()
+    until(lambda: time.monotonic() > seen + 1.1 * lease, "the lease would be over")
+    own_server.kill()
+    own_server.start()
+    back = time.monotonic()
+    reaper.look()
+    assert store.status(run.run_id).running == 1
+    until(lambda: reaper.look() or not store.status(run.run_id).running, "its worker has still not been heard of")
+    assert time.monotonic() - back > lease
+    assert store.status(run.run_id).queued == 1
 
 
 def test_what_a_store_forgets_that_dies_with_its_machine_is_told_again_before_anybody_claims(
