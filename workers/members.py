@@ -46,7 +46,7 @@ from taskensemble.engine.records import (
 from taskensemble.engine.store import Claim, Store, read_claims, reserved_key
 from taskensemble.errors import DatabaseError, TaskensembleError
 from taskensemble.generation import folder_path
-from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends
+from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends, read_pids
 from workers import colocated, ends, process
 from workers.allocation import AllocationSlots, Placement, cancel_steps, job_is_ending
 from workers.files import TransferredFiles
@@ -964,6 +964,9 @@ class Members:
             self._guard = None
         spawned = [attempt for attempt in self._attempts.values() if attempt.spawned and not attempt.over]
         noted = read_ends(self._ends) if self._ends is not None else {}
+        pids = read_pids(self._ends) if self._ends is not None else {}
+        for attempt in spawned:
+            attempt.pid = attempt.pid or pids.get(attempt.id, 0)
         known = {attempt.id: noted.get(attempt.id) or process.reap(attempt) for attempt in spawned}
         process.end_trees({attempt.token for attempt in spawned})
         for attempt in spawned:

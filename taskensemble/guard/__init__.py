@@ -120,7 +120,7 @@ def tie(
     )
 
 
-_NOTE = struct.Struct("=QdiiQ")
+_NOTE = struct.Struct("=Qdiiq")
 _HEADER = struct.Struct("=IB")
 _SPAWN = struct.Struct("=QQQdddIIII")
 _END = struct.Struct("=Qd")
@@ -143,16 +143,25 @@ def _entries(env: Mapping[str, str]) -> bytes:
 def read_ends(path: Path) -> dict[int, Ended]:
     """How members of a worker have ended that its record has not, by their number, from the file of its guard; empty when
     there is none. Only what the leader's end says is known: no CPU seconds and no memory."""
+    return {
+        number: Ended(number, 0, os.waitstatus_to_exitcode(status), Why(why), ran, 0.0, 0.0, 0)
+        for number, ran, status, why, _ in _notes(path)
+        if why >= 0
+    }
+
+
+def read_pids(path: Path) -> dict[int, int]:
+    """The processes of a worker's members that its guard had started, by their number; it may have died before it told."""
+    return {number: pid for number, _, _, _, pid in _notes(path)}
+
+
+def _notes(path: Path) -> list[tuple[int, float, int, int, int]]:
     try:
         content = path.read_bytes()
     except OSError:
-        return {}
+        return []
     whole = content[: len(content) - len(content) % _NOTE.size]
-    return {
-        number: Ended(number, 0, os.waitstatus_to_exitcode(status), Why(why), ran, 0.0, 0.0, 0)
-        for number, ran, status, why, _ in _NOTE.iter_unpack(whole)
-        if number
-    }
+    return [note for note in _NOTE.iter_unpack(whole) if note[0]]
 
 
 class Guard:

@@ -25,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@
 extern char **environ;
 
 /* Why a member was ended; the Python client knows the same numbers. */
-enum why { WHY_ITSELF = 0, WHY_ASKED = 1, WHY_WALLTIME = 2, WHY_MEMORY = 3, WHY_SILENCE = 4 };
+enum why { RUNS = -1, WHY_ITSELF = 0, WHY_ASKED = 1, WHY_WALLTIME = 2, WHY_MEMORY = 3, WHY_SILENCE = 4 };
 
 /* Where a start failed. */
 enum stage { STAGE_FORK = 1, STAGE_FOLDER = 2, STAGE_OUTPUT = 3, STAGE_PROGRAM = 4, STAGE_REFUSED = 5 };
@@ -62,6 +63,7 @@ struct stream {
 
 struct member {
     uint64_t id;
+    ptrdiff_t note;      /* index of its note; -1: there is none */
     pid_t pid;           /* the leader; its session and process group have the same number */
     bool ended;          /* the leader has been reaped */
     bool warned, killed; /* SIGUSR1, SIGKILL have been sent */
@@ -78,14 +80,15 @@ struct member {
     struct stream streams[2];
 };
 
-/* How a member's leader has ended, for whoever finds this file when worker and guard are dead: it is written before the leader is
- * reaped, into pages that outlive every process, and cleared when the worker says that the record has it. The guard, and the
+/* Which process a member's leader is, for the worker when the guard has died before it told; and how it has ended, for whoever
+ * finds this file when worker and guard are dead. The end is written before the leader is reaped; the note lies in pages that
+ * outlive every process, and is cleared when the worker says that the record has the end. The guard, and the
  * epitaph after it, hold a lock (flock) on the file: without it nobody will write here again. Fields in host order. */
 struct note {
     uint64_t id; /* 0: free; written last */
     double ran;
-    int32_t status, why;
-    uint64_t spare;
+    int32_t status, why; /* why, written after status and ran: one of the numbers above, or RUNS */
+    int64_t pid;
 };
 
 struct environment {
@@ -221,22 +224,31 @@ static void open_notes(const char *path) {
         fprintf(stderr, "te-guard: ends cannot be noted in %s: %s\n", path, strerror(errno));
 }
 
-static void note_end(uint64_t id, int status, enum why why, double ran) {
+/* The index of the member's note, or -1 when there is no room. */
+static ptrdiff_t note_start(uint64_t id, pid_t pid) {
     static size_t next;
-    if (notes == NULL) return;
+    if (notes == NULL) return -1;
     for (size_t tried = 0; notes[next].id != 0; next = (next + 1) % note_count)
         if (tried++ == note_count) {
             next = note_count;
             if (!map_notes(2 * note_count)) {
                 next = 0;
-                return;
+                return -1;
             }
         }
     struct note *note = &notes[next];
+    note->why = RUNS;
+    note->pid = pid;
+    __atomic_store_n(&note->id, id, __ATOMIC_RELEASE);
+    return (ptrdiff_t)next;
+}
+
+static void note_end(ptrdiff_t at, int status, enum why why, double ran) {
+    if (at < 0) return;
+    struct note *note = &notes[at];
     note->ran = ran;
     note->status = status;
-    note->why = (int32_t)why;
-    __atomic_store_n(&note->id, id, __ATOMIC_RELEASE);
+    __atomic_store_n(&note->why, (int32_t)why, __ATOMIC_RELEASE);
 }
 
 static void forget_end(uint64_t id) {
@@ -517,7 +529,7 @@ static void reap(void) {
             if (members[i].pid == info.si_pid && !members[i].ended) m = &members[i];
         if (m != NULL) {
             m->stopped = now();
-            note_end(m->id, status_of(&info), m->why, m->stopped - m->started);
+            note_end(m->note, status_of(&info), m->why, m->stopped - m->started);
         }
         if (wait4(info.si_pid, &status, WNOHANG, &usage) <= 0 || m == NULL) continue;
         m->ended = true;
@@ -666,7 +678,7 @@ static pid_t start(const struct start *s, int *failure, enum stage *stage) {
 static struct member *new_member(uint64_t id) {
     if (member_count == member_size) members = must(realloc(members, (member_size = member_size * 2 + 64) * sizeof *members));
     struct member *m = &members[member_count];
-    *m = (struct member){.id = id, .streams = {{-1, -1, 0}, {-1, -1, 0}}};
+    *m = (struct member){.id = id, .note = -1, .streams = {{-1, -1, 0}, {-1, -1, 0}}};
     return m;
 }
 
@@ -776,6 +788,7 @@ static void spawn(const unsigned char *bytes, size_t count) {
     } else {
         if (attempt != NULL) m->attempt = must(strdup(attempt));
         member_count++;
+        m->note = note_start(m->id, m->pid);
         report_start(m);
     }
     free(pointers);
