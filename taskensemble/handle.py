@@ -31,7 +31,9 @@ NOTES = 10
 MANY = 10_000
 """Events that are read at one time."""
 PAUSE = 0.03
-"""Seconds between two looks at least."""
+"""Seconds from one look to the next, on average, where events do not stop."""
+AT_ONCE = 12
+"""Looks that may follow each other without a pause: more than a run of one member needs."""
 LONELY = 3.0
 """Seconds that a run may wait for its setup before somebody is told that there is no worker."""
 BEAT = 0.5
@@ -48,6 +50,7 @@ class RunHandle:
         self._collects = collects and run.transfer is not None
         self._cursor = "0"
         self._looked = 0.0
+        self._looks = float(AT_ONCE)
         self._final: RunStatus | None = None
 
     @classmethod
@@ -278,18 +281,24 @@ class RunHandle:
 
     def _events(self, left: float) -> list[EventRecord]:
         """What has happened since the last look; if nothing has, what happens first within `left` seconds."""
+        self._rest()
         store = self._control.store
-        early = self._looked + PAUSE - time.monotonic()
-        if early > 0:
-            # Short members end by the hundred a second: whoever looked at each at once would take their cores.
-            time.sleep(early)
         events = store.events(self.run_id, self._cursor, MANY)
         if not events:
             events = list(islice(store.watch(self.run_id, after=self._cursor, timeout=left), 1))
-        self._looked = time.monotonic()
         if events:
             self._cursor = events[-1].id
         return events
+
+    def _rest(self) -> None:
+        """Short members end by the hundred a second: whoever looked at each at once would take their cores. A few looks are at
+        once, so that a run of few members, or of long ones, is seen to end when it does."""
+        now = time.monotonic()
+        self._looks = min(AT_ONCE, self._looks + (now - self._looked) / PAUSE)
+        self._looked = now
+        if self._looks < 1:
+            time.sleep((1 - self._looks) * PAUSE)
+        self._looks -= 1
 
     def _note_loneliness(self, progress: Progress) -> None:
         if self._control.store.workers():

@@ -6,11 +6,12 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from taskensemble import Experiment, Status
+from taskensemble import Experiment, Status, handle
 from taskensemble.errors import EntityExistsError, InputError, RunNotFoundError
 from tests.integration.experiment.drivers import eventually
 
@@ -45,6 +46,21 @@ def test_members_run_with_their_parameters_and_leave_results(exp: Experiment, tm
     assert rows[0]["returncode"] == 0
     assert rows[0]["ended"] >= rows[0]["started"] >= run.record.created - 1
     assert (tmp_path / "exp" / "plate" / "plate_1" / "plate_1.out").read_text() == "simulated 100.0\n"
+
+
+def test_a_run_of_one_member_is_seen_to_end_at_once_and_many_events_are_looked_at_together(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=lambda seconds: pauses.append(seconds))
+    monkeypatch.setattr(handle, "time", clock)
+    run = exp.start(exp.create_model("one", shell(exp, "true")), quiet=True)
+    assert pauses == []
+    begun = time.monotonic()
+    for _ in range(2 * handle.AT_ONCE):
+        run._rest()
+    gone = time.monotonic() - begun + sum(pauses)
+    assert gone >= (handle.AT_ONCE - 1) * handle.PAUSE
 
 
 def test_results_are_a_data_frame_with_flat_columns_where_pandas_is(exp: Experiment) -> None:
