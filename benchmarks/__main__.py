@@ -1,5 +1,6 @@
 """`python -m benchmarks` prints every table, `python -m benchmarks NAME …` one, `--markdown` all but the AI's as
-docs/performance.md has them, and `--check` fails when a ratio to a peer has fallen by a quarter.
+docs/performance.md has them, with the ratios as `benchmarks/baseline.json` keeps them. `--check`, and all tables together, fail
+when a ratio to a peer has fallen by a quarter.
 
     members [N]        members a second, CPU time a member, memory of worker and broker, stop
     side_by_side [N]   the same members with the peers
@@ -69,8 +70,8 @@ def everything(as_markdown: bool) -> int:
             print(f"not measured: {error}")
         print(flush=True)
     others = [
-        ["side_by_side", "1000", "--rounds", "3"],
-        ["side_by_side", "10000", "--rounds", "1", "--peers", "xargs", "hyperqueue"],
+        ["side_by_side", "1000", "--rounds", "3", "--check", "--json", "-"],
+        ["side_by_side", "10000", "--rounds", "1", "--peers", "xargs", "hyperqueue", "dask"],
         ["side_by_side", "100", "--rounds", "1", "--peers", "merlin", "smartsim"],
         ["scale", "--workers", "1", "64", "250", "--hold", "15", "--saturate", "50000"],
     ]

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.side_by_side", description=__doc__)
     parser.add_argument("members", nargs="?", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the median ratios here")
+    parser.add_argument("--json", type=Path, help="write the median ratios here; -: print them")
     parser.add_argument("--check", action="store_true", help="fail when a ratio fell by a quarter against the baseline")
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="the ratios to compare with")
     parser.add_argument("--peers", nargs="+", choices=list(REQUIREMENTS), default=PEERS)
@@ -78,7 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
     found = ratios(options.members, options.rounds, peers)
     if options.json:
         medians = {peer: round(statistics.median(values), 3) for peer, values in found.items()}
-        options.json.write_text(json.dumps(medians, indent=2) + "\n")
+        text = json.dumps(medians, indent=2)
+        if options.json == Path("-"):
+            print(text)
+        else:
+            options.json.write_text(text + "\n")
     return check(found, baseline) if options.check else 0
 
 
