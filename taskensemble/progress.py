@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -20,6 +21,8 @@ REFRESH = 0.1
 LINES = 10.0
 """Seconds between two plain lines."""
 WIDTH = 32
+RECENT, LATEST = 30.0, 20
+"""Members a second are counted over so many seconds, or over so many looks at which some had ended, whichever is longer."""
 
 
 class Progress(Protocol):
@@ -71,26 +74,49 @@ class Quiet:
         pass
 
 
+class Pace:
+    """Members that end a second: of what ended while somebody looked, and lately.
+
+    A run that is found again has members that ended long ago, and one that begins waits for its worker: neither tells its pace.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def rate(self, status: RunStatus, now: float) -> float | None:
+        """The rate when the run stands at `status`, `now` being seconds of any clock; None while nothing can be said."""
+        ended = _ended(status)
+        if not ended and not status.running:
+            self._seen.clear()
+        if not self._seen or self._seen[-1][1] != ended:
+            self._seen.append((now, ended))
+        # Where members last long, half a minute sees none of them end.
+        while len(self._seen) > LATEST and now - self._seen[0][0] > RECENT:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return (ended - before) / (now - then) if ended > before and now > then else None
+
+
 class LineProgress(Quiet):
     """Plain lines: one for each tenth of the members, each note, and the end."""
 
     def __init__(self, stream: TextIO, interval: float = LINES) -> None:
         self._stream = stream
         self._interval = interval
-        self._begun = time.monotonic()
+        self._pace = Pace()
         self._last = float("-inf")
         self._tenth = -1
         self._final = False
 
     def update(self, status: RunStatus) -> None:
-        ended = status.completed + status.failed + status.cancelled
-        tenth = 10 * ended // max(status.size, 1)
+        tenth = 10 * _ended(status) // max(status.size, 1)
         now = time.monotonic()
+        rate = self._pace.rate(status, now)
         if self._final or not (status.state.final or tenth > self._tenth or now - self._last >= self._interval):
             return
         self._final = status.state.final
         self._tenth, self._last = tenth, now
-        self.note(f"{status.run_id}: {sentence(status, now - self._begun)}")
+        self.note(f"{status.run_id}: {sentence(status, rate)}")
 
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -105,15 +131,16 @@ class TerminalProgress(Quiet):
 
         self._console = Console(file=stream)
         self._live = Live(console=self._console, auto_refresh=False)
-        self._begun = time.monotonic()
+        self._pace = Pace()
         self._drawn = 0.0
 
     def update(self, status: RunStatus) -> None:
         now = time.monotonic()
+        rate = self._pace.rate(status, now)
         if now - self._drawn < REFRESH and not status.state.final:
             return
         self._drawn = now
-        self._live.update(bar(status, now - self._begun), refresh=True)
+        self._live.update(bar(status, rate, self._console.width), refresh=True)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
@@ -135,25 +162,33 @@ class JupyterProgress(Quiet):
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
         self._show: Any = display({"text/plain": ""}, raw=True, display_id=True)
-        self._begun = time.monotonic()
+        self._pace = Pace()
         self._drawn = 0.0
 
     def update(self, status: RunStatus) -> None:
         now = time.monotonic()
+        rate = self._pace.rate(status, now)
         if now - self._drawn < REFRESH and not status.state.final:
             return
         self._drawn = now
-        self._show.update({"text/plain": bar(status, now - self._begun).plain}, raw=True)
+        self._show.update({"text/plain": bar(status, rate).plain}, raw=True)
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def bar(status: RunStatus, elapsed: float) -> Text:
-    """One line: the members by state as a bar, then in numbers, the rate and the time left."""
+def bar(status: RunStatus, rate: float | None, columns: int | None = None) -> Text:
+    """One line: the members by state as a bar, then in numbers, the rate and the time left.
+
+    Arguments:
+        rate: members that end a second, if that is known.
+        columns: of the terminal; where they are few the bar is shorter, so that the numbers stay on its line.
+    """
     from rich.text import Text
 
-    text = Text(f"{status.run_id} ")
+    told = f" {sentence(status, rate)}"
+    text = Text(f"{status.run_id} ", no_wrap=True, overflow="ellipsis")
+    width = WIDTH if columns is None else max(0, min(WIDTH, columns - len(text) - len(told) - 1))
     parts = [
         (status.completed, "green", "━"),
         (status.failed, "red", "━"),
@@ -164,17 +199,17 @@ def bar(status: RunStatus, elapsed: float) -> Text:
     counted = 0
     for count, colour, mark in parts:
         counted += count
-        upto = round(WIDTH * counted / max(status.size, 1))
+        upto = round(width * counted / max(status.size, 1))
         text.append(mark * (upto - drawn), style=colour)
         drawn = max(drawn, upto)
-    text.append("─" * (WIDTH - drawn), style="bright_black")
-    text.append(f" {sentence(status, elapsed)}")
+    text.append("─" * (width - drawn), style="bright_black")
+    text.append(told)
     return text
 
 
-def sentence(status: RunStatus, elapsed: float) -> str:
+def sentence(status: RunStatus, rate: float | None) -> str:
     """The numbers of a run in words: `12/20 ended, 1 failed, 4 running, 3.1/s, 3 s left`."""
-    ended = status.completed + status.failed + status.cancelled
+    ended = _ended(status)
     words = [f"{ended}/{status.size} ended"]
     words += [
         f"{count} {word}"
@@ -186,11 +221,14 @@ def sentence(status: RunStatus, elapsed: float) -> str:
             words.append(str(status.state).lower())
         if status.started is not None and status.ended is not None:
             words.append(f"took {duration(status.ended - status.started)}")
-    elif ended and elapsed > 0:
-        rate = ended / elapsed
+    elif rate:
         words.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")
         words.append(f"{duration((status.size - ended) / rate)} left")
     return ", ".join(words)
+
+
+def _ended(status: RunStatus) -> int:
+    return status.completed + status.failed + status.cancelled
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskensemble.engine.records import RunStatus, State
-from taskensemble.progress import LineProgress, Quiet, bar, duration, progress, sentence
+from taskensemble.progress import LineProgress, Pace, Quiet, bar, duration, progress, sentence
 
 
 def status(state: State = State.RUNNING, **counts: Any) -> RunStatus:
@@ -45,10 +45,36 @@ def test_the_bar_has_one_width_whatever_the_states() -> None:
 
 def test_rate_and_time_left_are_told() -> None:
     assert (
-        sentence(status(completed=10, failed=2, running=4), 6.0)
+        sentence(status(completed=10, failed=2, running=4), 2.0)
         == "12/20 ended, 2 failed, 4 running, 2.0/s, 4.0 s left"
     )
-    assert "6.0/min" in sentence(status(completed=1), 10.0)
+    assert "6.0/min" in sentence(status(completed=1), 0.1)
+
+
+def test_the_rate_is_of_what_ended_lately_and_while_somebody_looked() -> None:
+    pace = Pace()
+    assert pace.rate(status(completed=8, running=1), 0.0) is None  # a run that is found again
+    assert pace.rate(status(completed=10, running=1), 4.0) == 0.5
+    for second in range(100):
+        rate = pace.rate(status(size=1000, completed=10 + 2 * second, running=1), 40.0 + second)
+    assert rate == pytest.approx(2.0)
+    slow = Pace()
+    for hour in range(5):
+        rate = slow.rate(status(completed=hour, running=1), 3600.0 * hour)
+    assert rate == pytest.approx(1 / 3600)
+    begun = Pace()
+    for waited in range(9):
+        begun.rate(status(), float(waited))  # for its worker
+    assert begun.rate(status(completed=1, running=1), 9.0) == 1.0
+
+
+def test_the_numbers_stay_on_the_line_of_a_narrow_terminal() -> None:
+    for columns in (20, 60, 80, 200):
+        line = bar(status(completed=7, failed=3, running=5), 2.0, columns)
+        assert "10/20 ended" in line.plain
+        assert len(line) < max(
+            columns, len("run-1 ") + len(sentence(status(completed=7, failed=3, running=5), 2.0)) + 2
+        )
 
 
 @pytest.mark.parametrize(
