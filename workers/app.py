@@ -28,6 +28,7 @@ from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
 from workers import allocation, ends, limits, logs, process, reaper, transport
 from workers.completion import completion
+from workers.lifetime import Lifetime
 from workers.members import Members
 from workers.setup import setup
 from workers.slots import Node
@@ -35,7 +36,7 @@ from workers.slots import Node
 logger = logging.getLogger("taskensemble.worker")
 
 
-def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Celery:
+def make_app(broker_url: str, members: Members | None, drain_limit: float, lifetime: Lifetime | None = None) -> Celery:
     """The Celery app of a worker: three tasks, JSON only, no results."""
     app = Celery("taskensemble", broker=urls.celery_url(broker_url), set_as_current=True)
     app.conf.update(
@@ -67,6 +68,7 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float) -> Ce
     )
     app.members = members
     app.drain_limit = drain_limit
+    app.lifetime = lifetime or Lifetime()
     return app
 
 
@@ -134,6 +136,16 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
     parser.add_argument(
+        "--idle-timeout", type=float, default=0.0, metavar="SECONDS", help="end after so long without work (0: never)"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="end after so long, as on SIGTERM (0: no limit)",
+    )
+    parser.add_argument(
         "--log-level",
         default="WARNING",
         type=str.upper,
@@ -159,10 +171,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--slots {options.slots}: a worker needs at least one slot")
     if options.lease < 1:
         parser.error(f"--lease {options.lease:g}: give at least 1 second")
-    for name in ("memory", "drain"):
+    for name in ("memory", "drain", "idle_timeout", "time_limit"):
         value = getattr(options, name)
-        if value is not None and value < 0:
-            parser.error(f"--{name} {value:g}: give 0 or more")
+        if value is not None and not 0 <= value < float("inf"):
+            parser.error(f"--{name.replace('_', '-')} {value:g}: give 0 or more")
     return options
 
 
@@ -233,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     members = Members(
         worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, lease=options.lease, limits=allowed
     )
-    app = make_app(broker_url, members, options.drain)
+    app = make_app(broker_url, members, options.drain, Lifetime(options.idle_timeout, options.time_limit))
     store, publisher = Store(store_url), messages.Publisher(broker_url)
     register_tasks(app, store, publisher, options.lease)
     duty = reaper.Reaper(worker, broker_url, store_url, options.lease)

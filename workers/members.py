@@ -213,6 +213,11 @@ class Members:
         return self.link.command if self._same_server and self.link.connected else None
 
     @property
+    def busy(self) -> bool:
+        """Whether it runs members, or holds messages of some."""
+        return bool(self._attempts or self._waiting)
+
+    @property
     def guard(self) -> Guard:
         """The guard beside this worker, started when it is first needed and again when it has died."""
         if self._guard is None:
@@ -652,7 +657,9 @@ class Members:
 
     @property
     def _told_to_end(self) -> bool:
-        return self.draining or any(word not in (None, False) for word in (state.should_stop, state.should_terminate))
+        # The word is an exit status: 0 says yes.
+        words = (state.should_stop, state.should_terminate)
+        return self.draining or any(word is not None and word is not False for word in words)
 
     def _look_at_doubted(self, now: float) -> None:
         """Ends that may not be the programs' own: they are not, if this worker is told to end at the same time."""

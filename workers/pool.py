@@ -16,9 +16,11 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
+from celery.worker import state
 
 from taskensemble.engine import messages, signing
 from taskensemble.errors import InputError, TaskensembleError
+from workers.lifetime import Lifetime
 from workers.members import Members
 
 logger = logging.getLogger("taskensemble.worker")
@@ -34,6 +36,7 @@ class MemberPool(BasePool):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.members: Members = self.app.members
         self.drain_limit: float = self.app.drain_limit
+        self.lifetime: Lifetime = self.app.lifetime
         self._threads = ThreadPoolExecutor(4, "service")
         self._hub: Any = None
         self._watched: set[int] = set()
@@ -101,6 +104,10 @@ class MemberPool(BasePool):  # type: ignore[misc]
         callback(result)
 
     def _on_tick(self) -> None:
+        why = self.lifetime.over(busy=bool(self._busy or self.members.busy), now=monotonic())
+        if why and state.should_stop is None:
+            logger.warning("This worker ends: %s", why)
+            state.should_stop = 0
         if self.members.tick():
             self._watch()
 

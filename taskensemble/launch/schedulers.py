@@ -220,7 +220,7 @@ def submit(scheduler: str, command: str, script: Path, folder: Path) -> Schedule
     try:
         _executor(scheduler, folder).submit(job)
     except (SubmitException, OSError) as error:
-        raise AllocationError(f"{command} {script} was refused: {str(error).strip()}") from error
+        raise AllocationError(f"{command} {script} was refused: {str(error).strip()}") from None
     return SchedulerJob(str(job.native_id), job)
 
 

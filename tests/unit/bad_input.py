@@ -668,6 +668,8 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('worker: --wait', "cli('worker', '--wait=x')", 'exit 2', '--wait'),
         ('worker: --memory', "worker('--memory', '-1')", 'exit 2', '--memory'),
         ('worker: --drain', "worker('--drain', 'x')", 'exit 2', '--drain'),
+        ('worker: --idle-timeout', "worker('--idle-timeout', '-1')", 'exit 2', '--idle-timeout -1: give 0 or more'),
+        ('worker: --time-limit', "worker('--time-limit', 'nan')", 'exit 2', '--time-limit nan: give 0 or more'),
         ('worker: --log-level', "worker('--log-level', 'LOUD')", 'exit 2', '--log-level'),
         ('worker: --allow-executables', "set('TASKENSEMBLE_BROKER_URL', 'redis://h:1'), worker('--allow-executables', 'no-program')", 'exit 2', '--allow-executables'),
         ('worker: --allow-roots', "set('TASKENSEMBLE_BROKER_URL', 'redis://h:1'), worker('--allow-roots', '/nowhere')", 'exit 2', '--allow-roots'),
