@@ -554,6 +554,13 @@ def _resources(resources: Resources, command: CommandRecord) -> ResourcesRecord:
         memory_mb=resources.memory_mb,
         whole_node=resources.whole_node,
         tags=resources.tags,
+        het_groups=tuple(
+            int(group)
+            for item in command.head
+            if item.startswith("--het-group=")
+            for group in item.partition("=")[2].split(",")
+            if group.isdigit()
+        ),
     )
 
 

@@ -133,7 +133,7 @@ class AllocationSlots:
 
     def fits(self, wanted: ResourcesRecord) -> int:
         """How many members of this kind would find a place now."""
-        if wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus:
+        if wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus and not wanted.het_groups:
             room = sum(len(node.cpus) // max(1, wanted.cpus) for node in self._open())
             if room:
                 return room
@@ -174,7 +174,20 @@ class AllocationSlots:
         return [node for name, node in self._nodes.items() if name not in self._reserved]
 
     def _choose(self, wanted: ResourcesRecord) -> list[Share] | None:
-        candidates = self._open()
+        """Shares of nodes; in a heterogeneous job of one component, which a step cannot leave, or of each that is asked for."""
+        components = self.allocation.components()
+        if len(components) == 1:
+            return self._choose_of(self._open(), wanted)
+        found = []
+        for number in wanted.het_groups or range(len(components)):
+            names = components[number] if number < len(components) else ()
+            shares = self._choose_of([node for node in self._open() if node.node.name in names], wanted)
+            if shares is not None and not wanted.het_groups:
+                return shares
+            found.append(shares)
+        return None if None in found else [share for shares in found for share in shares or ()]
+
+    def _choose_of(self, candidates: list[_Free], wanted: ResourcesRecord) -> list[Share] | None:
         largest = max((node.node.cpus for node in candidates), default=0)
         if wanted.nodes == 1 and wanted.cpus > largest and not wanted.whole_node:
             return _spread(candidates, wanted.cpus)
@@ -374,6 +387,12 @@ def _srun_options(
     if _given(head, "--jobid"):
         return [name]
     options = ["--exact", name]
+    groups = [number for number, names in enumerate(allocation.components()) if set(names) & set(placement.hosts)]
+    if len(groups) > 1:
+        # srun takes each option for every component: which nodes and what of them it gets there is left to Slurm.
+        return options
+    if allocation.het_groups and not _given(head, "--het-group"):
+        options.append(f"--het-group={groups[0]}")
     if not _given(head, "--nodelist", "-w"):
         options.append(f"--nodelist={','.join(placement.hosts)}")
     if not _given(head, "--nodes", "-N"):

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from taskensemble.engine.records import Record, RunRecord
+from taskensemble.engine.records import Record, ResourcesRecord, RunRecord
 from taskensemble.errors import AllocationError
 
 Scheduler = Literal["slurm", "pbs", "lsf", "sge"]
@@ -55,6 +55,11 @@ class AllocationRecord(Record):
     def hosts(self) -> list[str]:
         """The nodes' names."""
         return [node.name for node in self.nodes]
+
+    def components(self) -> list[list[str]]:
+        """The names of the nodes of each component of a heterogeneous job; one list with all nodes for others."""
+        names = iter(self.hosts)
+        return [list(itertools.islice(names, size)) for size in self.het_groups or (len(self.nodes),)]
 
 
 def from_environment(environment: Mapping[str, str]) -> AllocationRecord | None:
@@ -153,9 +158,10 @@ def check_room(run: RunRecord, allocation: AllocationRecord, reserved: Collectio
         wanted = template.resources
         if template.batch_queue or any(item.startswith("--jobid") for item in template.command.head):
             continue
-        enough = [node for node in nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
-        spread = wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus
-        if len(enough) >= wanted.nodes or (spread and wanted.cpus <= sum(node.cpus for node in nodes)):
+        held = [
+            _could_hold([node for node in nodes if node.name in names], wanted) for names in allocation.components()
+        ]
+        if all(held[group] for group in wanted.het_groups if group < len(held)) if wanted.het_groups else any(held):
             continue
         taken = (
             f", {len(allocation.nodes) - len(nodes)} more have databases" if len(nodes) < len(allocation.nodes) else ""
@@ -165,6 +171,12 @@ def check_room(run: RunRecord, allocation: AllocationRecord, reserved: Collectio
             f"gpus={wanted.gpus:g} on each, but the allocation {allocation.job_id} has {_described(nodes)}{taken}; ask for a "
             "larger allocation or a smaller member"
         )
+
+
+def _could_hold(nodes: Sequence[AllocationNode], wanted: ResourcesRecord) -> bool:
+    enough = [node for node in nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
+    spread = wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus
+    return len(enough) >= wanted.nodes or (spread and wanted.cpus <= sum(node.cpus for node in nodes))
 
 
 def _described(nodes: Sequence[AllocationNode]) -> str:

@@ -94,6 +94,8 @@ class ResourcesRecord(Record):
     whole_node: bool = False
     tags: tuple[str, ...] = ()
     """A worker must carry all of them."""
+    het_groups: tuple[int, ...] = ()
+    """Components of a heterogeneous job that it runs on, `nodes` of each; empty: on one of them."""
 
     @property
     def resource_class(self) -> str:
@@ -108,6 +110,7 @@ class ResourcesRecord(Record):
             parts.append(f"m{self.memory_mb}")
         if self.whole_node:
             parts.append("node")
+        parts.extend(f"h{group}" for group in self.het_groups)
         parts.extend(f"t-{tag}" for tag in sorted(self.tags))
         return ".".join(parts)
 

@@ -201,3 +201,29 @@ def test_members_get_gpus_of_their_own_and_those_without_see_none(drive: Drive) 
     assert {tuple(out[:2]) for out in told["gpus"]} == {(node, f"[{gpu}]") for node in ("n3", "n4") for gpu in (0, 1)}
     assert max(float(out[2]) for out in told["gpus"]) < min(float(out[3]) for out in told["gpus"])
     assert [out[1] for out in told["plain"]] == ["[]"] * 2
+
+
+def test_members_run_in_the_components_of_a_heterogeneous_job(drive: Drive) -> None:
+    driver = drive(
+        """
+        exp = Experiment("het", launcher="slurm")
+        say = ["-c", "echo $SLURMD_NODENAME"]
+        both, second = exp.create_run_settings("/bin/sh", say), exp.create_run_settings("/bin/sh", say)
+        both.set_het_group([0, 1])
+        second.set_het_group([1])
+        second.set_nodes(2)
+        second.set_tasks(2)
+        models = [exp.create_model("both", both), exp.create_model("second", second)]
+        plain = exp.create_ensemble("plain", run_settings=exp.create_run_settings("/bin/sh", say), replicas=6)
+        exp.start(*models, plain, quiet=True)
+        tell(states=exp.get_status(*models, plain), out=[Path(m.path, m.name + ".out").read_text().split() for m in [*models, *plain]])
+        """,
+        *("salloc", "--quiet", "-N1", "-c2", ":", "-N2", "-c2"),
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 8
+    both, second, *plain = told["out"]
+    assert "n1" in both
+    assert set(both) & {"n2", "n3"}
+    assert sorted(second) == ["n2", "n3"]
+    assert {node for out in plain for node in out} <= {"n1", "n2", "n3"}

@@ -98,6 +98,53 @@ def test_a_heterogeneous_job_has_the_nodes_of_all_its_components() -> None:
     assert found.het_groups == (1, 2)
 
 
+def heterogeneous() -> AllocationSlots:
+    """One node of 2 CPUs, and two of 4."""
+    return AllocationSlots(allocation(2, 4, 4).model_copy(update={"het_groups": (1, 2)}))
+
+
+def test_a_step_stays_in_one_component_of_a_heterogeneous_job() -> None:
+    slots = heterogeneous()
+    placements = [slots.allocate(wanted(cpus=2)) for _ in range(6)]
+    assert [placement.hosts if placement else None for placement in placements] == [
+        ["n1"],
+        ["n2"],
+        ["n2"],
+        ["n3"],
+        ["n3"],
+        None,
+    ]
+    assert slots.could_ever(wanted(nodes=2))
+    assert not slots.could_ever(wanted(nodes=3))
+    second = heterogeneous().allocate(wanted(het_groups=(1,)))
+    assert second is not None
+    head = ("srun", "--het-group=1")
+    argv, _ = launch_line(
+        CommandRecord(head=(*head, "x"), launcher="srun"), [*head, "x"], second, slots.allocation, attempt_id="a"
+    )
+    assert [item for item in argv if item.startswith(("--het-group", "--nodelist"))] == [
+        "--nodelist=n2",
+        "--het-group=1",
+    ]
+    plain, _ = launch_line(CommandRecord(head=("x",)), ["x"], second, slots.allocation, attempt_id="a")
+    assert "--het-group=1" in plain
+
+
+def test_a_step_on_several_components_holds_nodes_of_each() -> None:
+    slots = heterogeneous()
+    placement = slots.allocate(wanted(het_groups=(0, 1)))
+    assert placement is not None
+    assert placement.hosts == ["n1", "n2"]
+    head = ("srun", "--het-group=0,1")
+    argv, _ = launch_line(
+        CommandRecord(head=(*head, "x"), launcher="srun"), [*head, "x"], placement, slots.allocation, attempt_id="a"
+    )
+    assert argv == ["srun", "--exact", "--job-name=a", "--het-group=0,1", "x"]
+    with pytest.raises(AllocationError, match="nodes"):
+        check_room(run_of(("srun",), het_groups=(0,), nodes=2), slots.allocation)
+    check_room(run_of(("srun",), het_groups=(1,), nodes=2), slots.allocation)
+
+
 # What `scontrol --details --oneliner show job` of Slurm 22.05 prints: after `salloc -N2 --gres=gpu:2`, and `salloc -N2 --gpus=3`.
 DETAILS = "JobId=10 TRES=cpu=8,node=2 JOB_GRES=gpu:4   Nodes=n[1-2] CPU_IDs=0-3 Mem=0 GRES=gpu:2(IDX:0-1) MinCPUsNode=1"
 UNEVEN = (
