@@ -18,7 +18,8 @@ class Lifetime:
     idle_timeout: float = 0.0
     time_limit: float = 0.0
     _begun: float = field(default_factory=time.monotonic)
-    _busy_at: float = field(default_factory=time.monotonic)
+    _busy_at: float | None = None
+    """None until it is connected and could have had work."""
 
     def over(self, *, busy: bool, now: float) -> str:
         """Why it ends now; empty: it does not.
@@ -26,7 +27,7 @@ class Lifetime:
         Parameters:
             now: monotonic time.
         """
-        if busy:
+        if busy or self._busy_at is None:
             self._busy_at = now
         if 0 < self.time_limit <= now - self._begun:
             return f"its --time-limit of {self.time_limit:g} s is over"
