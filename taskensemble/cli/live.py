@@ -13,6 +13,7 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
+from taskensemble.cli.plane import check_free
 from taskensemble.errors import DatabaseError, UnsupportedError
 from taskensemble.launch import control as planes
 
@@ -47,11 +48,12 @@ def dashboard(
         from taskensemble.dashboard.app import create_app
     except ImportError as error:
         raise UnsupportedError(f"The dashboard needs {error.name}: pip install 'taskensemble[dashboard]'") from error
+    check_free(address, port)
     control = planes.awaited(path, wait=wait)
-    password = password or configuration.find("dashboard_password", path).value
-    if not password:
-        password = secrets.token_urlsafe(12)
-        typer.echo(f"Dashboard: http://{address}:{port}  user {user}  password {password}")
+    given = password or configuration.find("dashboard_password", path).value
+    password = given or secrets.token_urlsafe(12)
+    shown = "as given" if given else password
+    typer.echo(f"Dashboard: http://{address}:{port}  user {user}  password {shown}  (Ctrl-C ends it)")
     uvicorn.run(create_app(control.store, user, password), host=address, port=port, log_level="warning")
 
 
@@ -67,6 +69,7 @@ def metrics(
 
     from taskensemble.metrics import ControlPlaneCollector
 
+    check_free(address, port)
     control = planes.awaited(path, wait=wait)
     registry = CollectorRegistry()
     others = [_attached(address, wait=wait) for address in db]

@@ -11,6 +11,7 @@ import typer
 
 from taskensemble import configuration
 from taskensemble.cli.control import FOLDER_OPTION, WAIT_OPTION
+from taskensemble.cli.plane import check_free
 from taskensemble.engine.urls import amqp_tls, celery_url
 from taskensemble.launch import control as planes
 from taskensemble.launch import local
@@ -33,12 +34,12 @@ def flower(
     wait: bool = WAIT_OPTION,
 ) -> None:
     """Start Flower: Celery's own page, with members under their names."""
+    check_free(address, port)
     control = planes.awaited(path, wait=wait, user="worker")
     environment = local.worker_environment(control.broker_url, control.store_url)
-    password = password or configuration.find("flower_password", path).value
-    if not password:
-        password = secrets.token_urlsafe(12)
-        typer.echo(f"Flower: http://{address}:{port}  user {user}  password {password}")
+    given = password or configuration.find("flower_password", path).value
+    password = given or secrets.token_urlsafe(12)
+    typer.echo(f"Flower: http://{address}:{port}  user {user}  password {'as given' if given else password}")
     # Options with secrets travel in the environment: an argument list is there for everybody to read.
     environment |= {
         "CELERY_BROKER_URL": celery_url(control.broker_url),

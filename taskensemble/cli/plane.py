@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,3 +82,21 @@ def _only_child(folder: Path, *, ended: bool) -> Path | None:
         names = ", ".join(child.name for child in candidates)
         raise InputError(f"Several experiments in {folder} have runs ({names}): name one with --path.")
     return candidates[0] if candidates else None
+
+
+def check_free(address: str, port: int) -> None:
+    """Refuse a port that a command could not serve on, before it starts anything.
+
+    Raises:
+        InputError: somebody listens there, the address is none of this machine's, or the port is not for everybody.
+    """
+    try:
+        family, kind, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(
+            f"--address {address} --port {port}: {why}; give another port, or end what listens there"
+        ) from None

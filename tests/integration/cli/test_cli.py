@@ -11,6 +11,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -191,6 +192,14 @@ def test_an_experiments_name_means_its_run_beside_one_whose_name_begins_with_it(
 def test_a_control_plane_without_runs_says_so(kept: Path) -> None:
     assert run("status") == "No run yet.\n"
     assert json.loads(run("status", "--json")) == []
+
+
+@pytest.mark.parametrize("command", ["dashboard", "metrics", "flower"])
+def test_a_port_that_is_taken_is_one_sentence(folder: Path, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = run(command, "--port", str(port := taken.getsockname()[1]), code=2)
+    assert f"--port {port}: Address already in use" in said
+    assert "Traceback" not in said
 
 
 def test_help_orders_commands_and_names_no_type_for_flags(folder: Path) -> None:
