@@ -13,6 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -681,6 +682,8 @@ class Experiment:
     def results(self, *entities: Entity, frame: bool = False) -> Any:
         """What became of the latest start of entities, all that were started if none is given: one row a member.
 
+        After `resume`, members that had completed before are among the rows; of an adaptive ensemble, those of every round.
+
         Arguments:
             frame: give a pandas DataFrame with flat columns (`params.THERMO`) instead of a list of dicts
 
@@ -696,7 +699,7 @@ class Experiment:
         from taskensemble.results import frame as as_frame
 
         names = [entity.name for entity in check_entities(entities)] if entities else self._history.names()
-        rows = [row for name in names for row in self._history.latest(name).results()]
+        rows = [row for name in names for row in self._history.results(name)]
         return as_frame(rows) if frame else rows
 
     def summary(self, style: str = "github") -> str:
@@ -791,14 +794,15 @@ class Experiment:
             self._databases.publish(control)
             control.start_worker(self._slots, allocation=self.launcher != "local")
             control.jobs.adopt(handle.record)
-        if adaptive is None:
-            self._history.add(handle)
-            return handle
         rounds = [handle]
-        while (parent := rounds[0].record.parent) is not None:
-            rounds.insert(0, RunHandle.open(control, parent, collects=True))
+        with suppress(RunNotFoundError) if adaptive is None else nullcontext():
+            # A resumed run may have outlived the records of what it goes on from; rounds are needed from the first.
+            while (parent := rounds[0].record.parent) is not None:
+                rounds.insert(0, RunHandle.open(control, parent, collects=True))
         for each in rounds:
             self._history.add(each)
+        if adaptive is None:
+            return handle
         adaptive.replay(rounds)
         return adaptive
 

@@ -83,12 +83,39 @@ class History:
                     return Place(place.handle, member.index, 1, None)
         raise RunNotFoundError(f"{name!r} was never started by this experiment: pass it to start() first.")
 
+    def _latest_with_parents(self, name: str) -> list[Place]:
+        """The latest start of a name, after those that it goes on from: what was resumed, earlier rounds of an adaptive ensemble.
+
+        Raises:
+            RunNotFoundError: it was never started
+        """
+        known = {place.handle.run_id: place for place in self._starts.get(name, ())}
+        found = [self.latest(name)]
+        while (parent := found[0].handle.record.parent) is not None and parent in known:
+            found.insert(0, known[parent])
+        return found
+
     def states(self, name: str, size: int) -> list[State]:
-        """The states of the members of a name's latest start; of `size` members that were never started without one."""
+        """The latest states of the members of a name's latest start; of `size` members that were never started without one."""
         try:
-            return self.latest(name).states()
+            places = self._latest_with_parents(name)
         except RunNotFoundError:
             return [State.NEVER_STARTED] * size
+        if len(places) == 1:
+            return places[0].states()
+        states: dict[str, State] = {}
+        for place in places:
+            names = place.handle.member_names()[place.first : place.first + place.size]
+            states |= zip(names, place.states(), strict=True)
+        return list(states.values())
+
+    def results(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a name's latest start, with those of members that a resumed run did not run again.
+
+        Raises:
+            RunNotFoundError: it was never started
+        """
+        return list({row["name"]: row for place in self._latest_with_parents(name) for row in place.results()}.values())
 
     def running(self, names: Iterable[str]) -> tuple[str, Place] | None:
         """The first of these entities, and members of ensembles, of which a start has not ended, and that start."""

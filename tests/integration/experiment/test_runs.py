@@ -206,6 +206,14 @@ def test_resume_runs_only_what_failed_in_the_folders_it_has(exp: Experiment) -> 
     counts = [len((folder / f"partly_{index}" / "count").read_text().splitlines()) for index in range(3)]
     assert counts == [1, 2, 1]
     assert exp.resume(second.run_id).run_id == second.run_id
+    # The whole ensemble, for this driver and for one that takes up the latest run.
+    again = Experiment("again", exp_path=exp.exp_path)
+    again.reconnect(second.run_id)
+    for each in (exp, again):
+        assert each.get_status(ensemble) == [Status.COMPLETED] * 3
+        rows = each.results(ensemble)
+        assert [row["name"] for row in rows] == ["partly_0", "partly_1", "partly_2"]
+        assert [row["run_id"] for row in rows] == [first.run_id, second.run_id, first.run_id]
 
 
 def test_an_adaptive_ensemble_asks_its_generator_for_each_next_round(exp: Experiment) -> None:
@@ -229,6 +237,7 @@ def test_an_adaptive_ensemble_asks_its_generator_for_each_next_round(exp: Experi
 
     model = exp.create_model("search", program, params_as_args=["xx"], params={"xx": 0})
     handle = exp.start_adaptive(model, halve(), quiet=True)
+    assert exp.results(model) == handle.results()
     assert len(seen) == len(handle.rounds) == 3
     assert [row["name"] for row in handle.results()] == [f"search_{index}" for index in range(6)]
     assert handle.rounds[2].record.parent == handle.rounds[1].run_id
