@@ -145,15 +145,15 @@ class SgeQsubBatchSettings(BatchSettings):
         """The options as `#$` lines have them.
 
         Raises:
-            InputError: an option without a value, or one of ncpus and pe_type without the other.
+            InputError: an empty value (None: an option without one), or one of ncpus and pe_type without the other.
         """
         options = self._create_resource_list()
         for name, value in self.batch_args.items():
-            if not value:
+            if value is not None and not value:
                 raise InputError(
-                    f"batch_args[{name!r}]={value!r}: SGE options without values are not allowed; give a value"
+                    f"batch_args[{name!r}]={value!r} is empty; give a value, or None for an option without one"
                 )
-            options.append(f"-{name} {value}")
+            options.append(f"-{name}" if value is None else f"-{name} {value}")
         return options
 
     def _create_resource_list(self) -> list[str]:

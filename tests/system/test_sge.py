@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from taskensemble.engine.store import Store
 from tests.system.conftest import Drive
 from tests.system.sge_cluster import GridEngine
 from tests.system.slurm_cluster import wait_until
@@ -116,6 +119,42 @@ def test_a_deleted_job_leaves_nothing_behind_and_requeue_asks_for_another(
         assert trace[5] == "2"
         assert trace[7] != first
     assert driver.end() == 0, driver.logs()
+
+
+def test_a_job_with_notify_asks_for_its_successor_itself_when_no_driver_is_there(
+    drive_sge: Drive, grid_engine: GridEngine, valkey: str
+) -> None:
+    driver = drive_sge(
+        script(f"""
+        exp = Experiment("orphan", launcher="sge")
+        rs = exp.create_run_settings("/bin/sh", ["-c", {SURVIVOR!r}], run_command=None)
+        bs = settings(exp, requeue=1, batch_args={{"notify": None}})
+        bs.add_preamble([f"export {{name}}={{os.environ[name]}}" for name in ("SGE_QMASTER_PORT", "SGE_EXECD_PORT", "PATH")])
+        ens = exp.create_ensemble("e", batch_settings=bs, run_settings=rs, replicas=2)
+        handle = exp.start(ens, block=False, quiet=True)
+        while not all(Path(m.path, "second").exists() for m in ens):
+            time.sleep(0.1)
+        tell(run=handle.run_id, paths=[m.path for m in ens])
+        time.sleep(300)
+        """),
+        TASKENSEMBLE_BROKER_URL=valkey,
+    )
+    told = driver.result()
+    driver.process.kill()
+    driver.process.wait()
+    (first,) = grid_engine.jobs()
+    grid_engine.run("qdel", first)
+    store = Store(valkey)
+    try:
+        wait_until(lambda: store.status(told["run"]).state.final, 120, f"the run ends{driver.logs()}")
+        assert store.status(told["run"]).completed == 2
+    finally:
+        store.close()
+    for path in told["paths"]:
+        trace = Path(path, "trace").read_text().split()
+        assert (trace[1], trace[3], trace[5]) == ("1", first, "2")
+        assert trace[7] != first
+    wait_until(lambda: not grid_engine.jobs(), 60, f"the successor ends with its work{driver.logs()}")
 
 
 def test_a_job_that_grid_engine_refuses_is_an_error_at_start_with_what_it_said(

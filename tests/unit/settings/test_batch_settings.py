@@ -123,6 +123,9 @@ def test_grid_engine_needs_slots_and_their_environment_and_takes_no_hosts() -> N
         *("#!/bin/bash -l", "#$ -o o", "#$ -e e", "#$ -N n", "#$ -pe mpi 8", "#$ -sc foo=bar", "#$ -l h_rt=01:00:00"),
         *("#$ -l gpu=1", "#$ -v OMP_NUM_THREADS=2", "#$ -A a"),
     ]
+    assert "-notify" in SgeQsubBatchSettings(batch_args={"notify": None}).format_batch_args()
+    with pytest.raises(InputError, match="is empty"):
+        SgeQsubBatchSettings(batch_args={"notify": ""}).format_batch_args()
     with pytest.raises(InputError, match="set_pe_type"):
         SgeQsubBatchSettings(ncpus=4).format_batch_args()
     with pytest.raises(LauncherUnsupportedError, match="queue"):
