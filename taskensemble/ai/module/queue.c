@@ -4,7 +4,7 @@
  * waiting jobs stand in their lane's ring, and a free worker is given the next batch of the next asset in the ring, so that
  * a model with a thousand callers does not starve one with a single caller.
  *
- * A batch (lane_select): with BATCHSIZE n, jobs of the model whose inputs agree with the first in type and in every
+ * A batch (lane_peek): with BATCHSIZE n, jobs of the model whose inputs agree with the first in type and in every
  * dimension but the 0th are joined until n samples would be exceeded. With MINBATCHSIZE m the model is passed over until a
  * batch of m samples can be made, or until the first of its jobs has waited MINBATCHTIMEOUT; a timer comes back for that.
  * Jobs whose worker died go alone.
@@ -207,17 +207,18 @@ static Asset *lane_next(const Lane *lane, Selection *selection) {
     return NULL;
 }
 
-int lane_ready(const Lane *lane) {
-    Selection selection;
-    return lane_next(lane, &selection) != NULL;
+int lane_peek(const Lane *lane, Selection *selection) {
+    return lane_next(lane, selection) != NULL;
 }
 
-int lane_select(Lane *lane, Selection *selection) {
-    Asset *asset = lane_next(lane, selection);
-    if (!asset) return 0;
-    lane->ring = asset->ring_next;
+int lane_ready(const Lane *lane) {
+    Selection selection;
+    return lane_peek(lane, &selection);
+}
+
+void lane_take(Lane *lane, const Selection *selection) {
+    lane->ring = selection->jobs[0]->asset->ring_next;
     for (int i = 0; i < selection->count; i++) queue_remove(selection->jobs[i]);
-    return 1;
 }
 
 static void on_batch_timer(RedisModuleCtx *ctx, void *data);

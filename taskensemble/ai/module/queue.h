@@ -50,8 +50,10 @@ Job *queue_find(const Request *request);
 void queue_forget(Asset *asset);
 /* Whether a batch could be taken now. */
 int lane_ready(const Lane *lane);
-/* Takes the next batch out of the lane's queues, assets in turn. Returns 0 if nothing can run now. */
-int lane_select(Lane *lane, Selection *selection);
+/* Finds the next batch in the lane's queues, assets in turn, and leaves it there. Returns 0 if nothing can run now. */
+int lane_peek(const Lane *lane, Selection *selection);
+/* Takes out what lane_peek has just found. */
+void lane_take(Lane *lane, const Selection *selection);
 /* Wakes idle workers as long as there is work for them, or sees to it that a worker comes. */
 void lane_serve(Lane *lane);
 /* Every waiting job of the lane fails with this text. */

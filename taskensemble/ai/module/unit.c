@@ -147,17 +147,16 @@ static void choose_work(Worker *worker) {
     Selection selection;
     int64_t us = 0;
     size_t bytes = 0;
-    while (worker->lane->waiting && lane_select(worker->lane, &selection)) {
+    while (worker->lane->waiting && lane_peek(worker->lane, &selection)) {
         int alone = selection.jobs[0]->alone;
-        if (alone && worker->unit.job_count > 0) {
-            queue_push_back_first(selection.jobs[0]);
-            return;
-        }
         int64_t more = selection_us(&selection);
+        int quick = !alone && more >= 0 && more < HOP_BUDGET_US;
+        if (!quick && worker->unit.job_count > 0) return; /* those that are in the unit would wait for it */
+        lane_take(worker->lane, &selection);
         bytes += selection_length(&selection);
         add_selection(worker, &selection);
         us += more;
-        if (alone || more < 0 || us >= HOP_BUDGET_US || bytes >= HOP_BYTES) return;
+        if (!quick || us >= HOP_BUDGET_US || bytes >= HOP_BYTES) return;
         if (worker->lane->idle || worker->lane->waking) return;
         if (worker->unit.job_count + UNIT_MAX_JOBS > HOP_MAX_JOBS) return;
     }

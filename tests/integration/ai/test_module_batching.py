@@ -218,14 +218,18 @@ def test_a_busy_model_does_not_starve_another(client: redis.Redis, database: Any
     try:
         waits = []
         for _ in range(10):
-            began = time.monotonic()
-            client.execute_command("AI.MODELEXECUTE", "single", "INPUTS", 1, "a", "OUTPUTS", 1, "c")
-            waits.append(time.monotonic() - began)
+            asked = client.pipeline(transaction=False)  # one after the other in the server, however slow this client is
+            asked.execute_command("AI.INFO", "crowd")
+            asked.execute_command("AI.MODELEXECUTE", "single", "INPUTS", 1, "a", "OUTPUTS", 1, "c")
+            asked.execute_command("AI.INFO", "crowd")
+            before, _, after = asked.execute()
+            calls = before.index(b"calls") + 1
+            waits.append(after[calls] - before[calls])
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert sorted(waits)[5] < 0.06, "one turn of the other model, not twelve"
+    assert sorted(waits)[5] <= 2, "one turn of the other model, not twelve"
 
 
 def test_many_clients_with_mixed_shapes_each_get_their_own_answer(start: Callable[..., Any]) -> None:
