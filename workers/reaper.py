@@ -3,7 +3,7 @@
   * a lease whose counter has not moved for one lease, on this observer's monotonic clock: the attempt is lost
   * a worker of this machine whose process is gone: its attempts are lost at once
   * retries that are due; members that are queued in the record but whose message is in no queue
-  * an entity that has nothing left but was not closed; a run whose setup has died
+  * an entity that has nothing left but was not closed, or that waits for nothing but was not released; a run whose setup has died
   * members that no registered worker could ever run, after the time that their run allows; it is written to the log before
   * entities that run together: one that gets no further gives its slots back, and another one has its turn
   * runs that have ended: their queues, and those that a late message has made anew
@@ -29,6 +29,7 @@ from taskensemble.errors import RecordSchemaError, RunNotFoundError
 from taskensemble.guard import Ended
 from workers import ends, process
 from workers.completion import retire
+from workers.setup import publish_members
 
 logger = logging.getLogger("taskensemble.worker")
 
@@ -135,11 +136,23 @@ class Reaper(threading.Thread):
                 if self._stands(run_id, f"close:{entity.index}", "0") > 5.0:
                     self._publisher.publish([messages.completion_message(run, entity.index)])
                     self._forget(run_id, f"close:{entity.index}")
+            elif state is State.NEW:
+                # It waits for another, or who was to release it has died: the run's setup, or the other's completion.
+                if self._stands(run_id, f"release:{entity.index}", "") > 5.0:
+                    self._forget(run_id, f"release:{entity.index}")
+                    self._release(run, entity.index)
             elif state in (State.QUEUED, State.RUNNING) and counters.queued:
                 self._look_for_workers(run, entity)
                 self._look_at_queued(
                     run, entity, f"{counters.queued}:{counters.running}:{counters.completed}:{counters.failed}"
                 )
+
+    def _release(self, run: RunRecord, entity: int) -> None:
+        """Releases an entity, unless it waits for another."""
+        if self._store.release(run.run_id, entity):
+            logger.warning("Entity %d of %s is released: who was to do it is gone", entity, run.run_id)
+            self._store.add_queues(messages.run_queues(run))
+            publish_members(self._store, self._publisher, run, entity)
 
     def _look_at_setup(self, run: RunRecord) -> None:
         token, beat = self._store.setup_state(run.run_id)

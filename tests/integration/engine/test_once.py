@@ -137,6 +137,26 @@ def test_a_program_that_alone_is_told_to_end_has_failed(plane: Plane, tmp_path: 
     assert "SIGTERM" in attempt.reason
 
 
+@pytest.mark.parametrize("dead", ["setup", "completion"])
+def test_members_run_whose_release_died_with_its_worker(plane: Plane, tmp_path: Path, dead: str) -> None:
+    """Between the record (the run is ready, or the entity before is closed) and the messages of what may run now."""
+    store = plane.store
+    run, members = one_entity(tmp_path, ["/bin/true"], 1)
+    (first,) = run.entities
+    second = first.model_copy(update={"index": 1, "name": "later", "first": 1, "after": (0,)})
+    run = run.model_copy(update={"entities": (first, second)})
+    store.write_run(run, [*members, members[0].model_copy(update={"index": 1, "entity": 1, "name": "later_0"})])
+    assert store.begin_setup(run.run_id, "dead") == "go"
+    assert store.ready(run.run_id, "dead")
+    if dead == "completion":
+        store.release(run.run_id, 0)
+        store.claim(run.run_id, "dead", "node", [(0, 0, "dead")])
+        assert store.finish(run.run_id, 0, 0, "dead", "c", "0", "", "0.1", "") == "zero"
+        assert store.complete(run.run_id, 0) == [1]
+    plane.worker("--slots", "1")
+    assert plane.finish(run.run_id).completed == 2
+
+
 def test_after_a_restart_of_the_store_no_lease_is_over_for_the_length_of_one(
     own_server: Server, tmp_path: Path
 ) -> None:
