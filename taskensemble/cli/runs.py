@@ -181,6 +181,8 @@ def results(
         writer.writeheader()
         writer.writerows(plain)
         return
+    for row in plain:
+        row["reason"] = cause(row["reason"])
     asked = [column for column in columns if column.startswith(("params.", "result."))]
     about = [column for column in ("seconds", "node", "attempt", "returncode", "reason") if any(_told(plain, column))]
     shown = ["name", "state", *asked, *about]
