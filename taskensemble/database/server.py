@@ -41,7 +41,7 @@ _OWN_SETTINGS = frozenset(
     ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "include", "cluster-enabled")
 )
 _RESTRICTED = (
-    "on nopass ~* &* +@all -@admin -@dangerous -ai._worker +info +keys +sort "
+    "on nopass ~* &* +@all -@admin -@dangerous -ai._worker -ai.config +ai.config|get +ai.config|loadbackend +info +keys +sort "
     "+cluster|slots +cluster|shards +cluster|info +cluster|nodes +cluster|keyslot +cluster|myid"
 )
 

@@ -252,6 +252,7 @@ class TestRestricted:
             ("SAVE",),
             ("SHUTDOWN",),
             ("AI._WORKER", "LIST"),
+            ("AI.CONFIG", "WORKER_TIMEOUT", "100"),
             ("MODULE", "LIST"),
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
