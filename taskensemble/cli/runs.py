@@ -6,6 +6,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import typer
 from taskensemble.cli.output import JSON_OPTION, clock, complain, print_json, table
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.engine.records import RunStatus, State
-from taskensemble.errors import RunNotFoundError
+from taskensemble.errors import RecordSchemaError, RunNotFoundError
 from taskensemble.handle import RunHandle, cause, find_member, find_members
 from taskensemble.launch.control import ControlPlane
 from taskensemble.progress import duration, progress
@@ -237,6 +238,12 @@ def _show_runs(control: ControlPlane, as_json: bool) -> None:
             for state in states
         ),
     )
+    for state in states:
+        if not state.state.final and state.queued:
+            with suppress(RunNotFoundError, RecordSchemaError):
+                entities = control.store.run(state.run_id).entities
+                for index, what in control.store.waits(state.run_id).items():
+                    typer.echo(f"{state.run_id}: {entities[index].name} {what}.")
 
 
 def _show_run(handle: RunHandle, state: RunStatus, everybody: bool, as_json: bool) -> None:

@@ -124,6 +124,15 @@ def test_stop_ends_a_run_of_another_process(kept: Path) -> None:
     exp.close()
 
 
+def test_status_says_what_a_run_waits_for_in_the_list_of_all_runs(kept: Path) -> None:
+    exp = Experiment("greedy")
+    handle = exp.start(exp.create_model("learn", shell(exp, "true"), resources={"gpus": 2}), block=False)
+    eventually(lambda: "waits for 2 GPUs" in run("status"))
+    assert f"{handle.run_id}: learn waits for 2 GPUs; the largest worker has 0.\n" in run("status")
+    run("stop", handle.run_id)
+    exp.close()
+
+
 def test_stop_member_ends_that_member_and_no_other(kept: Path) -> None:
     exp = Experiment("some")
     waits = "while ! test -e ../../../go; do sleep 0.05; done"
