@@ -191,10 +191,8 @@ class Databases:
 
     def adopt(self, record: DatabaseAddressRecord, path: str | None) -> Database:
         """A database that runs already, described from its address."""
-        from taskensemble.entity import Database
-
         ports = [int(address.rpartition(":")[2]) for address in record.addresses if not address.startswith("unix://")]
-        database = Database(
+        database = self._experiment.database_class(
             path, ports[0] if ports else 0, db_nodes=len(record.addresses), db_identifier=record.identifier
         )
         database.place(str(Path(self._experiment.exp_path) / database.name))

@@ -907,6 +907,11 @@ class Experiment:
             return self._control.is_own
         return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
 
+    @property
+    def database_class(self) -> type[Database]:
+        """What a database is described by."""
+        return self._entity_classes()[2]
+
     def reserve_nodes(self, job_id: str, nodes: Iterable[str]) -> None:
         """Keep members off these nodes of the allocation: databases run there."""
         self._working_control().store.reserve_nodes(job_id, nodes)

@@ -40,11 +40,14 @@ def integer(name: str, value: object) -> int:
     """`value` as an integer; text with an integer in it is taken.
 
     Raises:
-        InputError: it is none (or has a fraction).
+        InputTypeError: it is neither a number nor text.
+        InputError: it is no integer.
     """
     try:
         number = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    except TypeError:
+        raise InputTypeError(f"{name}={value!r} is a {type(value).__name__}; give an int") from None
+    except ValueError:
         number = None
     if number is None or (isinstance(value, float) and value != number):
         raise InputError(f"{name}={value!r} is not a whole number; give an int")

@@ -57,6 +57,11 @@ class Orchestrator(Database):
         self.telemetry = TelemetryConfiguration()
 
     @property
+    def checkpoint_file(self) -> str:
+        """The file that `Experiment.reconnect_orchestrator` finds the running database by."""
+        return os.path.join(self.path, "smartsim_db.dat")
+
+    @property
     def _rai_module(self) -> tuple[str, ...]:
         """How a server loads the AI module: what SmartSim's scripts put on its command line."""
         told = (

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from smartsim import Experiment
+from smartsim.database import Orchestrator
 from smartsim.error import SmartSimError
 from smartsim.status import SmartSimStatus
 from smartsim.settings import RunSettings
@@ -52,6 +53,14 @@ assert len(rows) == 1 + count + 2, rows
 with open(os.path.join(sys.argv[1], ".smartsim/telemetry/manifest.json")) as stream:
     recorded = json.load(stream)["runs"][0]["ensemble"]
 assert [model["name"] for model in recorded[1]["models"]] == ["shown_0", "shown_1"]
+# Another experiment takes a database up by the file that SmartSim's manual names, as an Orchestrator.
+database = exp.create_database(port=0)
+exp.start(database)
+other = Experiment("other", exp_path=sys.argv[1])
+again = other.reconnect_orchestrator(os.path.join(sys.argv[1], "orchestrator", "smartsim_db.dat"))
+assert isinstance(again, Orchestrator) and again.get_address() == database.get_address()
+other.stop(again)
+assert not os.path.exists(again.checkpoint_file) and not database.is_active()
 # `block` waits for what was started before as well.
 slow = exp.create_model("slow", RunSettings("sleep", "1"))
 exp.start(slow, block=False)

@@ -35,6 +35,7 @@ def test_factories_make_smartsims_classes(experiment, settings):
         experiment.create_database(port=6780),
     )
     assert (type(model), type(ensemble), type(database), type(ensemble[0])) == (Model, Ensemble, Orchestrator, Model)
+    assert database.checkpoint_file == f"{experiment.exp_path}/orchestrator/smartsim_db.dat"
     assert (model.type, ensemble.type, database.type) == ("Model", "Ensemble", "Orchestrator")
     assert isinstance(model, SmartSimEntity)
     assert isinstance(ensemble, EntityList)
