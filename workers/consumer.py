@@ -113,8 +113,10 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     def _flush_events(self) -> None:
         """Publishes what waits. Where the last batch reached nobody, an empty one asks first whether somebody listens now: making
         the text of a batch is a tenth of what a member costs its worker."""
-        dispatcher, line = self.event_dispatcher, self.members.line_to_broker
-        channel = dispatcher.producer.channel if dispatcher is not None and dispatcher.producer is not None else None
+        dispatcher, line, channel = self.event_dispatcher, self.members.line_to_broker, None
+        if line is not None and dispatcher is not None and dispatcher.producer is not None:
+            with suppress(*self.connection_errors, *self.channel_errors):
+                channel = dispatcher.producer.channel
         if line is None or not isinstance(channel, Channel) or self._asking:
             super()._flush_events()
             return
