@@ -1,4 +1,5 @@
-"""Cost as it grows: `python -m benchmarks.flat`. Members, workers and slots, each over decades, with simulated children.
+"""Cost as it grows: `python -m benchmarks.flat [most members]`. Members, workers and slots, each over decades, with simulated
+children. A million members take minutes, so they are asked for by hand.
 
 A figure is the time from the first start to the last end over the number of members: the worker's and the broker's work, without
 the programs. Simulated workers share one core, so the time of many workers is that of their work, not of their waiting.
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from benchmarks.rows import Row, text
 from benchmarks.scale.simulation import Spent, simulation
 
-MEMBERS = (100, 1_000, 10_000, 100_000)
+MEMBERS = (100, 1_000, 10_000, 100_000, 1_000_000)
 WORKERS = (1, 4, 16, 64)
 SLOTS = (1, 8, 32, 128)
 SIZE = 5_000
