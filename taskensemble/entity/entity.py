@@ -85,6 +85,10 @@ class Entity:
             raise InputTypeError(f"path: {path!r} is a {type(path).__name__}; the path argument must be a string")
         self._path = path
 
+    def release_path(self) -> None:
+        """Take back the choice of a folder."""
+        self._path = None
+
     def place(self, path: str) -> None:
         """Say where the entity goes as long as the user does not choose a folder."""
         self._default_path = path

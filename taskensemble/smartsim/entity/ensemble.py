@@ -46,6 +46,16 @@ class Ensemble(taskensemble.entity.Ensemble):
         self.replicas = replicas
         self.shard = 0
 
+    def add_model(self, model: taskensemble.entity.Model) -> None:
+        """Add a model: see `taskensemble.entity.Ensemble.add_model`. One that was given the ensemble's own path goes below it.
+
+        Raises:
+            TypeError, EntityExistsError, SSUnsupportedError: as there.
+        """
+        super().add_model(model)
+        if model.path == self.path:
+            model.release_path()
+
 
 EntityList.register(Ensemble)
 

@@ -213,6 +213,15 @@ def test_the_generator_makes_folders_where_it_was_told(settings, tmp_path):
     Generator(str(tmp_path / "out"), overwrite=True).generate_experiment(ensemble)
 
 
+def test_a_model_that_was_given_its_ensembles_path_goes_below_it(experiment, settings):
+    ensemble = Ensemble("producer", {"a": [1]}, run_settings=settings)
+    consumer = Model("consumer", {}, path=ensemble.path, run_settings=settings)
+    ensemble.add_model(consumer)
+    experiment.generate(ensemble)
+    assert consumer.path == f"{experiment.exp_path}/producer/consumer"
+    assert Path(consumer.path).is_dir()
+
+
 def test_an_entity_made_without_the_experiment_is_generated_in_its_folder(experiment, settings):
     ensemble = Ensemble("e", None, run_settings=settings, replicas=1)
     experiment.generate(ensemble)
