@@ -106,7 +106,8 @@ class Session:
         worker_id, server_pid, probe_fd, token, run_limit = self.connection.command(*words)
         self._backend.limit_runs(run_limit)
         self._segment = Segment(server_pid)
-        if shares_memory(server_pid, probe_fd, bytes(token)):
+        shares = shares_memory(server_pid, probe_fd, bytes(token))
+        if shares:
             self.connection.command("AI._WORKER", "SHM", worker_id, token)
         encoded = b"%d" % worker_id
         self._next = b"$10\r\nAI._WORKER\r\n$4\r\nNEXT\r\n$%d\r\n%b\r\n" % (len(encoded), encoded)
@@ -114,8 +115,15 @@ class Session:
         library = quick.load()
         if library is not None:
             self._quick = quick.Quick(library, self.connection, self._next_alone, options.poll, self._backend.bytes_of)
+            if shares and options.poll:
+                with contextlib.suppress(ServerError):  # a module from before there were mailboxes
+                    self._listen(self._quick, self.connection.command("AI._WORKER", "MAILBOX", worker_id))
         self.connection.send_parts((b"*3\r\n", self._next))
         options.joined()
+
+    def _listen(self, quickly: quick.Quick, descriptor: int) -> None:
+        if descriptor >= 0:
+            quickly.listen(self._segment.mailbox(descriptor))
 
     def serve(self) -> None:
         """Work on units until the connection ends (ConnectionError) or the module says quit (Finished)."""

@@ -13,6 +13,8 @@
  * socket is waited for. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +33,8 @@ enum { BUCKETS = 64, FORMS_OF_A_VERSION = 32 };
 enum { COMMAND_ROOM = 96 };
 /* A look at the socket takes about 1 us: one that took so long lost its core to somebody else. After a few of those the next
  * replies are waited for asleep. */
+/* What receive returns when a unit has come through the mailbox, not the socket. */
+enum { MAIL = -(1 << 20) };
 enum { DISPLACED_NS = 20000, CROWDED_AFTER = 2, PAUSE = 500 };
 
 /* Bytes that stay, then bytes of an input that are copied to an array of its own. */
@@ -54,13 +58,28 @@ typedef struct Form {
     Part parts[];
 } Form;
 
+/* Memory shared with the server in which it may post a unit while this polls: taskensemble/ai/module/mailbox.c. */
+enum { MAIL_IDLE, MAIL_LISTENING, MAIL_POSTED, MAIL_DONE, MAIL_REFUSED, MAIL_ABANDONED };
+enum { MAIL_ROOM = 24 * 1024, LOOKS = 16 };
+typedef struct Mailbox {
+    uint32_t state;
+    uint32_t request_length;
+    uint32_t response_length;
+    char unused[52];
+    char request[MAIL_ROOM];
+    char response[MAIL_ROOM];
+} Mailbox;
+
 typedef struct Quick {
+    Mailbox *mailbox; /* NULL: there is none */
     int fd;
     char *buffer; /* the connection's receive buffer */
     size_t capacity;
     char *command; /* words of NEXT before the frame's length */
     size_t command_length;
     int64_t poll_ns;
+    uint32_t cores;
+    uint32_t callers; /* that waited when the last unit was put together */
     int crowded;
     int pause;
     PyObject *bytes_of; /* makes an object with a buffer of an output; NULL: outputs have one */
@@ -304,6 +323,7 @@ static int run_unit(Quick *quick, const char *frame, size_t length) {
         at += forms[i]->length;
     }
     if (at != length) return 0;
+    quick->callers = load_u32(frame + 12);
     quick->end = COMMAND_ROOM;
     char *header = answer_extend(quick, RESULTS_HEADER);
     if (!header) return 0;
@@ -324,8 +344,60 @@ static int run_unit(Quick *quick, const char *frame, size_t length) {
 
 /* ---- The socket ---- */
 
+/* ---- The mailbox ---- */
+
+static int mail_change(Mailbox *mailbox, uint32_t from, uint32_t to) {
+    return __atomic_compare_exchange_n(&mailbox->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static void breathe(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Looks into the mailbox for a moment; returns whether a unit was posted. */
+static int mail_arrived(Mailbox *mailbox) {
+    for (int i = 0; mailbox && i < LOOKS; i++) {
+        uint32_t state = __atomic_load_n(&mailbox->state, __ATOMIC_ACQUIRE);
+        if (state == MAIL_POSTED) return 1;
+        if (state == MAIL_IDLE || state == MAIL_ABANDONED) mail_change(mailbox, state, MAIL_LISTENING);
+        breathe();
+    }
+    return 0;
+}
+
+/* Nobody looks into the mailbox from now on. Returns 0 when a unit was posted before that. */
+static int mail_leave(Mailbox *mailbox) {
+    if (!mailbox) return 1;
+    mail_change(mailbox, MAIL_LISTENING, MAIL_IDLE);
+    return __atomic_load_n(&mailbox->state, __ATOMIC_ACQUIRE) != MAIL_POSTED;
+}
+
+/* Works on the posted unit. What cannot be answered here comes through the socket. */
+static void answer_mail(Quick *quick) {
+    Mailbox *mailbox = quick->mailbox;
+    uint32_t length = mailbox->request_length;
+    uint32_t end = MAIL_REFUSED;
+    if (length <= MAIL_ROOM && run_unit(quick, mailbox->request, length)) {
+        size_t answered = quick->end - COMMAND_ROOM;
+        if (answered <= MAIL_ROOM) {
+            memcpy(mailbox->response, quick->answer + COMMAND_ROOM, answered);
+            mailbox->response_length = (uint32_t)answered;
+            end = MAIL_DONE;
+        }
+    }
+    if (!mail_change(mailbox, MAIL_POSTED, end)) mail_change(mailbox, MAIL_ABANDONED, MAIL_IDLE);
+}
+
 /* Looks at the socket until something arrives or the time for it is over. Returns what recv returned, -1 with EAGAIN for nothing. */
 static ssize_t poll_socket(Quick *quick, char *target, size_t room) {
+    if (quick->callers >= quick->cores) {
+        errno = EAGAIN;
+        return -1;
+    }
     if (quick->pause > 0) {
         quick->pause--;
         errno = EAGAIN;
@@ -335,6 +407,7 @@ static ssize_t poll_socket(Quick *quick, char *target, size_t room) {
     ssize_t count;
     int64_t looked = now_ns(), until = looked + quick->poll_ns;
     for (;;) {
+        if (mail_arrived(quick->mailbox)) return MAIL;
         count = recv(quick->fd, target, room, MSG_DONTWAIT);
         if (count >= 0 || errno != EAGAIN) break;
         int64_t now = now_ns();
@@ -352,6 +425,13 @@ static ssize_t poll_socket(Quick *quick, char *target, size_t room) {
     return count;
 }
 
+/* Waits for input by poll: who sleeps in recv on a Unix socket is woken too when the other side has read what was sent before. */
+static ssize_t sleep_on_socket(Quick *quick, char *target, size_t room) {
+    struct pollfd input = {.fd = quick->fd, .events = POLLIN};
+    if (poll(&input, 1, -1) < 0) return -1;
+    return recv(quick->fd, target, room, 0);
+}
+
 /* More bytes behind the `have` that are there. Returns how many, 0 at the end of the stream, -errno after a failure; -EINTR with
  * an exception set when a signal's handler raised. */
 static ssize_t receive(Quick *quick, size_t have) {
@@ -362,10 +442,11 @@ static ssize_t receive(Quick *quick, size_t have) {
         ssize_t count = -1;
         errno = EAGAIN;
         if (quick->poll_ns > 0 && have == 0) count = poll_socket(quick, target, room);
-        if (count < 0 && errno == EAGAIN) count = recv(quick->fd, target, room, 0);
+        if (count != MAIL && !mail_leave(quick->mailbox) && count < 0) count = MAIL;
+        if (count == -1 && errno == EAGAIN) count = sleep_on_socket(quick, target, room);
         int error = errno;
         PyEval_RestoreThread(state);
-        if (count >= 0) return count;
+        if (count >= 0 || count == MAIL) return count;
         if (error != EINTR || PyErr_CheckSignals() != 0) return -error;
     }
 }
@@ -425,6 +506,11 @@ EXPORTED ssize_t quick_serve(Quick *quick) {
     for (;;) {
         size_t start = 0;
         ssize_t count = receive(quick, have);
+        if (count == MAIL) {
+            answer_mail(quick);
+            if (interrupted()) return -EINTR;
+            continue;
+        }
         if (count <= 0) return count;
         have += (size_t)count;
         ssize_t length = frame_length(quick->buffer, have, &start);
@@ -442,6 +528,11 @@ EXPORTED ssize_t quick_serve(Quick *quick) {
 
 /* ---- Making and ending it ---- */
 
+/* Answers what is posted in a mailbox too, while it polls. It must outlive this. */
+EXPORTED void quick_listen(Quick *quick, void *mailbox) {
+    quick->mailbox = quick->poll_ns > 0 ? mailbox : NULL;
+}
+
 EXPORTED void quick_free(Quick *quick) {
     for (int i = 0; i < BUCKETS; i++) {
         while (quick->forms[i]) {
@@ -456,6 +547,12 @@ EXPORTED void quick_free(Quick *quick) {
     free(quick);
 }
 
+/* How many this process may use. */
+static uint32_t cores(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
+}
+
 /* Arguments: a connected socket; its receive buffer, which must outlive this; the words of the command before the frame; how long to poll
  * before sleeping; what makes an object with a buffer of an output, ignored when outputs have one themselves. Returns NULL when there is no memory, or the words are too long. */
 EXPORTED Quick *quick_create(int fd, char *buffer, size_t capacity, const char *command, size_t command_length, int64_t poll_ns,
@@ -466,6 +563,7 @@ EXPORTED Quick *quick_create(int fd, char *buffer, size_t capacity, const char *
     quick->buffer = buffer;
     quick->capacity = capacity;
     quick->poll_ns = poll_ns;
+    quick->cores = cores();
     quick->command_length = command_length;
     quick->command = malloc(command_length);
     if (!has_buffers) {

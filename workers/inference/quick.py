@@ -6,6 +6,7 @@ Without the library, or for what the library leaves, the Python loop does everyt
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +39,9 @@ class _Library:
             *(pointer, ctypes.c_char_p, size, ctypes.c_int, sizes, sizes, ctypes.POINTER(pointer)),
             *(ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_int),
         ]
+        self.listen = functions.quick_listen
+        self.listen.restype = None
+        self.listen.argtypes = [pointer, pointer]
         self.forget = functions.quick_forget
         self.forget.restype = None
         self.forget.argtypes = [pointer, ctypes.c_uint64]
@@ -99,6 +103,11 @@ class Quick:
         if count < 0:
             raise OSError(-count, os.strerror(-count))
         self._connection.received(count)
+
+    def listen(self, mailbox: mmap.mmap) -> None:
+        """Answer units that the server posts in shared memory, too, while this polls."""
+        self._mailbox = (ctypes.c_char * len(mailbox)).from_buffer(mailbox)
+        self._library.listen(self._quick, self._mailbox)
 
     def remember(
         self, frame: bytearray, run: Run, arrays: Sequence[Reusable], call: Callable[..., Any], *, single: bool

@@ -87,6 +87,14 @@ class Segment:
         """The sealed memory that the server holds under a descriptor."""
         return open_sealed(f"/proc/{self._server_pid}/fd/{descriptor}")
 
+    def mailbox(self, descriptor: int) -> mmap.mmap:
+        """Memory in which the server posts units, mapped."""
+        opened = os.open(f"/proc/{self._server_pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return mmap.mmap(opened, 0)
+        finally:
+            os.close(opened)
+
     def view(self, segment_id: int, fd: int, size: int) -> memoryview | None:
         """The bytes of a segment, mapped when it is another than before; None for id 0, which means no segment."""
         if not segment_id:

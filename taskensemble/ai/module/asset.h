@@ -60,6 +60,7 @@ typedef struct Asset {
 
     /* what the queue has learned */
     int64_t usual_us;           /* moving average of one run's time; 0: never ran */
+    int64_t typical_us;         /* near the median, which the few runs that lost their core do not move much */
     int64_t output_bytes;       /* of one run, per sample: how much room to give in shared memory */
     uint64_t loaded[WORKER_SLOTS / 64]; /* which workers hold it */
 

@@ -224,6 +224,7 @@ void frame_write(Worker *worker) {
     char *header = unit->frame.data;
     store_u64(header, unit->id);
     store_u32(header + 8, (uint32_t)unit->item_count);
+    store_u32(header + 12, (uint32_t)requests_waiting());
     if (!shared) return;
     store_u64(header + 16, worker->segment.id);
     store_u32(header + 24, (uint32_t)worker->segment.fd);

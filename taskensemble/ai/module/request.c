@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "mailbox.h"
 #include "queue.h"
 #include "tensor_commands.h"
 
@@ -318,17 +319,6 @@ static void issue_job(Request *request, int first) {
     queue_push(job);
 }
 
-/* An execute has one step and all its outputs go to keys: the short way. */
-static void issue_single(Request *request) {
-    Step *step = &request->steps[0];
-    Job *job = job_create(request, step->asset, 1);
-    job->steps[0] = 0;
-    step->state = STEP_ISSUED;
-    if (step->output_count) memset(step->wanted, 1, (size_t)step->output_count);
-    job->samples = step_samples(step);
-    queue_push(job);
-}
-
 /* Hands finished outputs to the steps that wait for them. */
 static void distribute_outputs(Request *request) {
     for (int s = 0; s < request->step_count; s++) {
@@ -342,6 +332,42 @@ static void distribute_outputs(Request *request) {
         }
         if (step->kind == STEP_GET && step->state == STEP_WAITING && step->inputs[0].tensor) step->state = STEP_DONE;
     }
+}
+
+Step *request_only_run(Request *request) {
+    if (request->kind == REQUEST_RUN) return &request->steps[0];
+    if (request->kind != REQUEST_GRAPH) return NULL;
+    distribute_outputs(request);
+    Step *only = NULL;
+    for (int s = 0; s < request->step_count; s++) {
+        Step *step = &request->steps[s];
+        if (step->kind != STEP_RUN) continue;
+        if (only || step->state != STEP_WAITING || !input_ready(step, NULL)) return NULL;
+        only = step;
+    }
+    return only;
+}
+
+/* All outputs of an execute go to keys: the short way. */
+Job *job_of_run(Request *request, Step *step) {
+    Job *job = job_create(request, step->asset, 1);
+    job->steps[0] = (int)(step - request->steps);
+    step->state = STEP_ISSUED;
+    if (request->kind == REQUEST_GRAPH) {
+        uint8_t *taken = server.Calloc((size_t)request->step_count, 1);
+        taken[job->steps[0]] = 1;
+        mark_wanted(request, taken);
+        server.Free(taken);
+    } else if (step->output_count) {
+        memset(step->wanted, 1, (size_t)step->output_count);
+    }
+    job->samples = step_samples(step);
+    return job;
+}
+
+void job_withdraw(Job *job) {
+    job->request->steps[job->steps[0]].state = STEP_WAITING;
+    job_free(job);
 }
 
 /* Begins every step that can begin; unblocks the caller when nothing is left to wait for. */
@@ -402,6 +428,12 @@ static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *bc) {
 
 void request_submit(RedisModuleCtx *ctx, Request *request, int64_t timeout_ms) {
     request->db = server.GetSelectedDb(ctx);
+    if (mailbox_run(request)) {
+        if (request->kind == REQUEST_GRAPH) distribute_outputs(request);
+        request_reply(ctx, request);
+        request_release(request);
+        return;
+    }
     request->bc = server.BlockClient(ctx, reply_unblocked, NULL, release_private_data, 0);
     server.SetDisconnectCallback(request->bc, on_disconnect);
     if (server.BlockedClientMeasureTimeStart) server.BlockedClientMeasureTimeStart(request->bc);
@@ -414,7 +446,7 @@ void request_submit(RedisModuleCtx *ctx, Request *request, int64_t timeout_ms) {
     if (request->kind == REQUEST_STORE) {
         queue_push(job_create(request, request->asset, 0));
     } else if (request->kind == REQUEST_RUN) {
-        issue_single(request);
+        queue_push(job_of_run(request, &request->steps[0]));
     } else {
         request_advance(request);
     }

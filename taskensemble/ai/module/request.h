@@ -97,6 +97,11 @@ void step_fail(Step *step, const char *text);
 
 /* Blocks the caller, begins what can begin, and takes over the creator's reference. timeout_ms 0: none. */
 void request_submit(RedisModuleCtx *ctx, Request *request, int64_t timeout_ms);
+/* The only run of a request, if all its inputs are there, or NULL. */
+Step *request_only_run(Request *request);
+/* Its job, which goes to no queue; and that job's end without results. */
+Job *job_of_run(Request *request, Step *step);
+void job_withdraw(Job *job);
 /* Replies at once; for requests that need no worker. The creator keeps its reference. */
 int request_reply(RedisModuleCtx *ctx, Request *request);
 

@@ -140,10 +140,10 @@ static int read_result(const Worker *worker, const Item *item, RedisModuleString
     return read_texts(reader, result->first_count, &result->inputs) && read_texts(reader, result->second_count, &result->outputs);
 }
 
-static int read_results(const Worker *worker, RedisModuleString **arguments, int count, Results *results) {
+/* What a worker answers: a frame, and the arguments of its command, of which the first is the frame. */
+static int read_results(const Worker *worker, const char *frame, size_t length, RedisModuleString **arguments, int count,
+                        Results *results) {
     const Unit *unit = &worker->unit;
-    size_t length;
-    const char *frame = server.StringPtrLen(arguments[0], &length);
     Reader reader = reader_of(frame, length);
     const char *header = reader_take(&reader, RESULTS_HEADER);
     if (!header || load_u64(header) != unit->id) return 0;
@@ -165,6 +165,8 @@ static int read_results(const Worker *worker, RedisModuleString **arguments, int
 static void learn(Asset *asset, const Result *result, const View *views, int64_t samples) {
     asset->usual_us = asset->usual_us ? (asset->usual_us * 7 + result->us) / 8 : result->us;
     if (asset->usual_us < 1) asset->usual_us = 1;
+    int64_t typical = asset->typical_us;
+    asset->typical_us = !typical ? result->us : result->us > typical ? typical + 1 + typical / 16 : typical - (typical - result->us) / 4;
     int64_t bytes = 0;
     for (int i = 0; i < result->first_count; i++) bytes += (int64_t)views[i].length;
     bytes = samples > 0 ? (bytes + samples - 1) / samples : bytes;
@@ -379,14 +381,24 @@ static void finish_jobs(Worker *worker, const Results *results) {
     server.Free(again);
 }
 
-int unit_accept(Worker *worker, RedisModuleString **arguments, int count) {
+static int accept(Worker *worker, const char *frame, size_t length, RedisModuleString **arguments, int count) {
     if (!worker->unit.active) return 0;
     Results results = {0};
-    int good = read_results(worker, arguments, count, &results);
+    int good = read_results(worker, frame, length, arguments, count, &results);
     if (good) {
         act_on_results(worker, &results);
         finish_jobs(worker, &results);
     }
     results_free(&results);
     return good;
+}
+
+int unit_accept(Worker *worker, RedisModuleString **arguments, int count) {
+    size_t length;
+    const char *frame = server.StringPtrLen(arguments[0], &length);
+    return accept(worker, frame, length, arguments, count);
+}
+
+int unit_accept_frame(Worker *worker, const char *frame, size_t length) {
+    return accept(worker, frame, length, NULL, 0);
 }

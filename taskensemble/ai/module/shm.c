@@ -43,8 +43,7 @@ static size_t round_up(size_t size) {
     return (size + step - 1) / step * step;
 }
 
-/* A sealed memfd with all its pages; -1 if the system refuses. */
-static int sealed_memory(size_t size) {
+int sealed_memory(size_t size) {
     int fd = memfd_create("taskensemble", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -1;
     int made = ftruncate(fd, (off_t)size) == 0 && fallocate(fd, 0, 0, (off_t)size) == 0 &&

@@ -27,6 +27,8 @@ void segment_release(Segment *segment);
 /* Bytes of all segments together. */
 size_t segments_total(void);
 
+/* A sealed memfd of so many bytes, all zero, with all its pages; -1 if the system refuses. */
+int sealed_memory(size_t size);
 /* A small memfd with a random token in it, by which a worker finds out whether it can open the server's memory. Returns its
  * descriptor, the same each time, or -1. */
 int probe_open(char token[TOKEN_SIZE]);

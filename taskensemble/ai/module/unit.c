@@ -162,6 +162,22 @@ static void choose_work(Worker *worker) {
     }
 }
 
+static void unit_write(Worker *worker) {
+    Unit *unit = &worker->unit;
+    unit->id = ++last_unit;
+    unit->active = 1;
+    unit->started_us = now_us();
+    frame_write(worker);
+}
+
+void unit_compose_job(Worker *worker, Job *job) {
+    Selection selection;
+    selection.count = 1;
+    selection.jobs[0] = job;
+    add_selection(worker, &selection);
+    unit_write(worker);
+}
+
 void unit_compose(Worker *worker) {
     Unit *unit = &worker->unit;
     choose_work(worker);
@@ -169,10 +185,7 @@ void unit_compose(Worker *worker) {
         unit_add_item(unit, ITEM_UNLOAD, NULL)->version = worker->forget[i];
     }
     worker->forget_count = 0;
-    unit->id = ++last_unit;
-    unit->active = 1;
-    unit->started_us = now_us();
-    frame_write(worker);
+    unit_write(worker);
 }
 
 int unit_reply(RedisModuleCtx *ctx, const Unit *unit) {

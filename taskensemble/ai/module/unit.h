@@ -46,10 +46,14 @@ typedef struct Unit {
 
 /* Fills the worker's unit from its lane's queues. It may turn out empty, when another worker was quicker. */
 void unit_compose(struct Worker *worker);
+/* The same with this one job; for the mailbox. */
+void unit_compose_job(struct Worker *worker, Job *job);
 int unit_reply(RedisModuleCtx *ctx, const Unit *unit);
 /* Reads a result frame (arguments[0]; more arguments are its elements) and finishes the unit's jobs. Returns 0, with
  * nothing changed, if it is malformed or not of this unit. */
 int unit_accept(struct Worker *worker, RedisModuleString **arguments, int count);
+/* The same with a frame that has no elements. */
+int unit_accept_frame(struct Worker *worker, const char *frame, size_t length);
 /* The worker is gone: `hung` or dead. Jobs are put back to be tried alone, or fail. */
 void unit_lost(struct Worker *worker, int hung);
 void unit_free(Unit *unit);

@@ -18,6 +18,7 @@
 #include "figures.h"
 #include "later.h"
 #include "limits.h"
+#include "mailbox.h"
 #include "supervisor.h"
 
 enum { IDLE_SEGMENT_MS = 30000 };
@@ -99,6 +100,7 @@ static void loaded_clear(int slot) {
 
 static void worker_free(Worker *worker) {
     segment_release(&worker->segment);
+    mailbox_close(worker);
     unit_free(&worker->unit);
     loaded_clear(worker->slot);
     slots[worker->slot] = 0;
@@ -279,6 +281,14 @@ static int shared_memory(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     return server.ReplyWithSimpleString(ctx, "OK");
 }
 
+/* MAILBOX id */
+static int mailbox(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 3) return server.WrongArity(ctx);
+    Worker *worker = calling_worker(ctx, argv[2]);
+    if (!worker || !worker->shared_memory) return server.ReplyWithError(ctx, "ERR unknown inference worker");
+    return server.ReplyWithLongLong(ctx, mailbox_open(worker));
+}
+
 /* NEXT id [result frame [element ...]] */
 static int next(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 3) return server.WrongArity(ctx);
@@ -342,6 +352,7 @@ static void reply_worker(RedisModuleCtx *ctx, const Worker *worker) {
         {"shm", NULL, worker->shared_memory},
         {"segment", NULL, (long long)worker->segment.size},
         {"loaded", NULL, loaded_count(worker)},
+        {"mailbox", NULL, (long long)worker->mailbox_runs},
     };
     int count = (int)(sizeof(fields) / sizeof(fields[0]));
     server.ReplyWithArray(ctx, 2 * count);
@@ -369,7 +380,7 @@ int worker_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     static const struct {
         const char *name;
         CommandFunction function;
-    } verbs[] = {{"NEXT", next},     {"JOIN", join},   {"SHM", shared_memory}, {"SUPERVISE", supervise_verb},
+    } verbs[] = {{"NEXT", next},     {"JOIN", join},   {"SHM", shared_memory}, {"MAILBOX", mailbox}, {"SUPERVISE", supervise_verb},
                  {"FAILED", failed_verb}, {"MODEL", model}, {"LIST", list}, {"FIGURES", figures_verb}};
     if (argc < 2) return server.WrongArity(ctx);
     if (blocking_refused(ctx)) return API_OK;

@@ -21,6 +21,11 @@ typedef struct Worker {
     int waking;                    /* its NEXT is about to return */
     int shared_memory;
     Segment segment;
+    struct Mailbox *mailbox; /* NULL: it has none */
+    int mailbox_fd;
+    int64_t mailbox_runs; /* answered there */
+    int mailbox_pause;    /* so many runs go the usual way */
+    int mailbox_patience; /* and so many the next time that it does not answer */
     Unit unit;
     uint64_t *forget; /* versions to unload, told with the next unit */
     int forget_count;

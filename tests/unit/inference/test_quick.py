@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import random
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +48,7 @@ def reply(frame: bytes) -> bytes:
 class Bench:
     """A quick way, and the module's end of its socket."""
 
-    def __init__(self, folder: Path, bytes_of: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, folder: Path, bytes_of: Callable[[Any], Any] | None = None, poll: int = 50) -> None:
         library = quick.load()
         assert library is not None, "compile it: python packaging/build_backend.py"
         with socket.socket(socket.AF_UNIX) as listener:
@@ -55,7 +57,7 @@ class Bench:
             self.connection = Connection(f"unix://{folder}/s")
             self.server, _ = listener.accept()
         self.server.settimeout(10)
-        self.quick = quick.Quick(library, self.connection, COMMAND, 50, bytes_of)
+        self.quick = quick.Quick(library, self.connection, COMMAND, poll, bytes_of)
         self.calls = 0
 
     def remember(self, frame: bytearray, function: Callable[..., Any], *, single: bool = True) -> None:
@@ -124,8 +126,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def expected(number: int, outputs: Sequence[Sequence[Any]], microseconds: Sequence[int]) -> bytearray:
     codes = {"float32": FLOAT, "float64": DOUBLE, "int64": INT64}
     frame = ResultFrame(read_unit(unit(number, *[b""] * len(outputs))), None)
-    for arrays, time in zip(outputs, microseconds, strict=True):
-        frame.run(time, [Tensor(codes[array.dtype.name], array.shape, array.tobytes()) for array in arrays])
+    for arrays, duration in zip(outputs, microseconds, strict=True):
+        frame.run(duration, [Tensor(codes[array.dtype.name], array.shape, array.tobytes()) for array in arrays])
     return frame.finish()
 
 
@@ -325,3 +327,103 @@ def test_changed_bytes_never_do_harm(bench: Bench) -> None:
         finally:
             bench.server.shutdown(socket.SHUT_RDWR)
         playing.result(10)
+
+
+IDLE, LISTENING, POSTED, DONE, REFUSED, ABANDONED = range(6)
+ROOM = 24 * 1024
+
+
+class Mailbox:
+    """The server's side of a mailbox."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.memory = mmap.mmap(-1, 64 + 2 * ROOM)
+        bench.quick.listen(self.memory)
+
+    @property
+    def state(self) -> int:
+        return int.from_bytes(self.memory[:4], "little")
+
+    def becomes(self, *states: int) -> int:
+        deadline = time.monotonic() + 10
+        while (state := self.state) not in states:
+            assert time.monotonic() < deadline, f"it stays {state}"
+        return state
+
+    def change(self, state: int) -> None:
+        self.memory[:4] = state.to_bytes(4, "little")
+
+    def post(self, frame: bytes) -> None:
+        self.memory[64 : 64 + len(frame)] = frame
+        self.memory[4:8] = len(frame).to_bytes(4, "little")
+        self.change(POSTED)
+
+    def response(self) -> bytes:
+        length = int.from_bytes(self.memory[8:12], "little")
+        return self.memory[64 + ROOM : 64 + ROOM + length]
+
+
+@contextlib.contextmanager
+def listening(bench: Bench) -> Iterator[Mailbox]:
+    """A mailbox that is served, as long as something keeps arriving; ended by a reply that is no unit."""
+    mailbox = Mailbox(bench)
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(bench.quick.serve)
+        yield mailbox
+        bench.server.sendall(b"+OK\r\n")
+        serving.result(10)
+    assert bench.connection.reply() == "OK"
+    assert mailbox.state == IDLE
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Bench]:
+    """A bench that polls so long that it is never found asleep, however busy the machine is."""
+    made = Bench(tmp_path, poll=20_000_000)
+    yield made
+    made.close()
+
+
+def test_a_posted_unit_is_answered_in_the_mailbox_again_and_again(patient: Bench) -> None:
+    patient.remember(unit(1, run_item(np.float32([1, 2]))), lambda a: a * 2)
+    with listening(patient) as mailbox:
+        for number in range(3):
+            mailbox.becomes(LISTENING)
+            mailbox.post(unit(number, run_item(np.float32([number, 1]))))
+            assert mailbox.becomes(DONE, REFUSED) == DONE
+            assert mailbox.response()[:8] == number.to_bytes(8, "little")
+            assert mailbox.response()[-8:] == np.float32([2 * number, 2]).tobytes()
+            mailbox.change(IDLE)
+        mailbox.becomes(LISTENING)
+
+
+def test_a_posted_unit_that_is_not_like_one_before_or_fails_is_refused(patient: Bench) -> None:
+    def fails(_array: Any) -> Any:
+        raise ValueError
+
+    patient.remember(unit(1, run_item(np.float32([1, 2]))), fails)
+    with listening(patient) as mailbox:
+        for frame in (unit(2, run_item(np.float32([1]))), unit(3, run_item(np.float32([1, 2]))), b"", b"x" * 60):
+            mailbox.becomes(LISTENING)
+            mailbox.post(frame)
+            assert mailbox.becomes(DONE, REFUSED) == REFUSED
+            mailbox.change(IDLE)
+        mailbox.becomes(LISTENING)
+
+
+def test_what_was_given_up_while_it_ran_is_not_answered_and_the_next_is(patient: Bench) -> None:
+    def slow(array: Any) -> Any:
+        if array[0] < 0:
+            mailbox.change(ABANDONED)
+        return array
+
+    patient.remember(unit(1, run_item(np.float32([1]))), slow)
+    with listening(patient) as mailbox:
+        mailbox.becomes(LISTENING)
+        mailbox.post(unit(2, run_item(np.float32([-1]))))
+        mailbox.becomes(LISTENING)
+        mailbox.post(unit(3, run_item(np.float32([5]))))
+        assert mailbox.becomes(DONE, REFUSED) == DONE
+        assert mailbox.response()[-8:-4] == np.float32([5]).tobytes()
+        mailbox.change(IDLE)
+        mailbox.becomes(LISTENING)
