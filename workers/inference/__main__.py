@@ -41,14 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers.inference", description=__doc__)
     roles = parser.add_subparsers(dest="role", required=True)
-    worker = roles.add_parser("worker", help="run the models of one backend on one device")
+    worker = roles.add_parser(
+        "worker",
+        prog="taskensemble inference-worker",
+        help="run the models of one backend on one device",
+        epilog=f"A database with a password: {USER_VARIABLE} and {PASSWORD_VARIABLE} in the environment.",
+    )
     supervisor = roles.add_parser("supervisor", help="start workers when the database asks for them")
     for role in (worker, supervisor):
         role.add_argument(
             "--db", required=True, action="append", help="host:port or unix://path; again for further shards"
         )
-        role.add_argument("--parent", type=int, default=0, help="end when the parent with this pid ends")
-        role.add_argument("--report", type=int, default=-1, help="descriptor on which to say that it works")
+        # Hidden is what programs say that start it: the pid it ends with, and the descriptor on which to say that it works.
+        role.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
+        role.add_argument("--report", type=int, default=-1, help=argparse.SUPPRESS)
         role.add_argument(
             "--poll",
             type=int,
@@ -61,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument(
             "--inter-op-threads", type=int, default=0, help="operators at a time; 0: the backend's choice"
         )
-    worker.add_argument("--backend", required=True, type=str.upper, choices=sorted(KINDS))
+    worker.add_argument("--backend", required=True, type=str.upper, choices=sorted(KINDS), help="what it computes with")
     worker.add_argument("--device", default="CPU", type=str.upper, help="CPU or GPU:n")
-    worker.add_argument("--supervisor", default="", help="name of the supervisor that starts it")
+    worker.add_argument("--supervisor", default="", help=argparse.SUPPRESS)
     supervisor.add_argument("--name", default="", help="unique among the supervisors of a server")
     supervisor.add_argument("--workers-per-device", type=int, default=1)
     supervisor.add_argument("--owner", type=int, default=0, help="pid without which no server is started again")
