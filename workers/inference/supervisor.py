@@ -144,6 +144,9 @@ class Supervisor:
     def _wait(self) -> None:
         """Wait for an order, a worker's end, or a start that is due."""
         self._look_for_restarted()
+        if not self._connections and not self._away:
+            # Nobody is left who could wake the poll below.
+            return
         now = time.monotonic()
         for due, pair in [entry for entry in self._due if entry[0] <= now]:
             self._due.remove((due, pair))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +194,20 @@ def test_leaving_an_experiment_ends_its_databases_and_nobody_elses(tmp_path: Pat
             assert second.reconnect_orchestrator(database.checkpoint_file).is_active()
         assert database.is_active()
     assert not database.is_active()
+
+
+def test_a_driver_that_ends_leaves_nothing_of_its_database(tmp_path: Path) -> None:
+    driver = "import os; from taskensemble import Experiment; exp = Experiment('e'); exp.start(exp.create_database(port=0)); "
+    subprocess.run([sys.executable, "-c", driver + "os._exit(0)"], cwd=tmp_path, check=True, timeout=120)
+
+    def left() -> list[str]:
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                lines.append(path.read_bytes().decode(errors="replace"))
+        return [line for line in lines if str(tmp_path) in line]
+
+    eventually(lambda: not left(), what="the end of its server and supervisor")
 
 
 def test_a_database_that_was_never_started_cannot_be_stopped(exp: Experiment) -> None:
