@@ -41,6 +41,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"TASKENSEMBLE_AI_MODULE": str(module), "TASKENSEMBLE_TEST_PRELOAD": preload}
 
 
+@pytest.mark.timeout(1800)
 def test_the_modules_suite_passes_under_the_sanitizers(sanitized: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "--timeout", "300", "-p", "no:cacheprovider", str(HERE)]
     result = subprocess.run(command, env={**os.environ, **sanitized}, capture_output=True, text=True, check=False)
