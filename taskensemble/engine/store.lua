@@ -26,12 +26,13 @@
 --   P outputs    hash    index -> JSON of the OutputsRecord: what the member sent back where hosts share no file system; its
 --                        bytes are in P content:<name> (string). Both by plain commands, and gone once the driver has collected
 --   P secrets    hash    <template>:<variable> -> value of an environment variable that no record may show
--- Keys of all runs, written by plain commands: te:runs and te:active (zsets, run -> created), te:experiment:<name> (zset),
---   te:queues (hash, queue -> JSON), te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock),
---   te:reserved:<allocation> (set of nodes that databases have).
+-- Keys of all runs: te:runs, te:active and te:experiment:<name> (zsets, run -> created), to which this script adds a run in the
+--   step that creates it, so that none is there which nobody looks at; and, written by plain commands, te:queues (hash, queue -> JSON),
+--   te:workers (hash, name -> JSON), te:databases:<experiment> (hash), te:reaper (lock), te:reserved:<allocation> (set of nodes that
+--   databases have).
 -- te:gangs, zset, `<run> <entity>` -> when it may begin (Unix milliseconds): entities whose members run together and have not all
 --   got their slots. Only the first of them takes slots, so that no two wait for each other's. Besides the run's own keys this script
---   touches only this one; the control plane is one server.
+--   touches only this one and those three; the control plane is one server.
 -- Channel te:control: JSON orders to all workers, `{"order": "cancel", "run": …, "entity": n or null, "index": n or null}`,
 --   `go` (an entity's members have all got their slots), `disarm` (they give them back), `gangs` (another one is first).
 
@@ -239,6 +240,7 @@ operations.open = function()
     call('PERSIST', P .. 'members')
     call('PERSIST', P .. 'secrets')
     for _, digest in ipairs(cjson.decode(ARGV[7])) do call('PERSIST', P .. 'asset:' .. digest) end
+    for _, list in ipairs({ 'te:runs', 'te:active', 'te:experiment:' .. ARGV[4] }) do call('ZADD', list, ARGV[5], NAME) end
     event('run', 's', 'n')
     return 1
 end

@@ -271,10 +271,6 @@ class Store:
             )
         if not self.call(run.run_id, "open", *arguments):
             raise EntityExistsError(f"run_id={run.run_id!r} exists already; give the run another id")
-        pipe.zadd("te:runs", {run.run_id: run.created})
-        pipe.zadd("te:active", {run.run_id: run.created})
-        pipe.zadd(f"te:experiment:{run.experiment}", {run.run_id: run.created})
-        pipe.execute()
 
     def run(self, run_id: str) -> RunRecord:
         """The record of a run.
