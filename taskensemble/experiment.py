@@ -499,9 +499,13 @@ class Experiment:
         had_control = self._control is not None and self._control.is_open
         begun: list[Database] = []
         try:
+            outlived = self._working_control() if databases and not self.ends_with_driver else None
             for database in databases:
                 self._databases.start(database)
                 begun.append(database)
+                if outlived is not None:
+                    # Whatever becomes of this driver now, `taskensemble down` finds the database there.
+                    self._databases.publish(outlived)
             if not planned.run.entities:
                 return EmptyRun(planned.run)
             self._check_room(planned)

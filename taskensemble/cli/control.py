@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from taskensemble.cli.databases import RECORD as DATABASE_RECORD
 from taskensemble.cli.output import JSON_OPTION, complain, print_json
-from taskensemble.errors import ControlPlaneError, UnsupportedError
+from taskensemble.errors import ControlPlaneError, DatabaseError, DatabaseFilesError, UnsupportedError
 from taskensemble.launch import control as planes
 from taskensemble.launch import embedded, local, processes
+
+if TYPE_CHECKING:
+    from taskensemble.engine.records import DatabaseAddressRecord
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -116,9 +121,10 @@ def down(
     timeout: float = typer.Option(30.0, help="Seconds that members get to end."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """End what `taskensemble up` started here.
+    """End what `taskensemble up` started here, and the databases that drivers have started with it on this host.
 
-    The records stay for the next `up`.
+    Databases on other hosts are named, each with the command that stops it; those attached by their address are left alone.
+    The records stay for the next `up`. What then goes on of a run needs its databases again: start them, then `resume`.
     """
     folder = path.resolve()
     kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
@@ -133,14 +139,92 @@ def down(
     kept.clear()
     server = embedded.attach(folder)
     if server is None:
-        _told({"folder": str(folder), "ended": False}, f"No control plane runs in {folder}.", as_json)
+        facts = {"folder": str(folder), "ended": False, "databases": []}
+        _told(facts, f"No control plane runs in {folder}.", as_json)
         return
     if not server.kept:
         raise ControlPlaneError(
             f"The control plane of {folder} belongs to a driver (process {server.owner} on {server.node})."
         )
+    databases = _end_databases(server.url, timeout)
     embedded.stop(server)
-    _told({"folder": str(folder), "ended": True}, f"The control plane of {folder} has ended.", as_json)
+    lines = [*map(_database_line, databases), f"The control plane of {folder} has ended."]
+    _told({"folder": str(folder), "ended": True, "databases": databases}, "\n".join(lines), as_json)
+    if any("error" in database for database in databases):
+        raise typer.Exit(1)
+
+
+def _end_databases(store_url: str, timeout: float) -> list[dict[str, Any]]:
+    """End the databases of a control plane whose processes are on this host.
+
+    Returns:
+        What became of each, and of those on other hosts; none of those that are somebody else's, or have ended before.
+    """
+    from taskensemble.database import is_alive, lives_here, stop_database
+    from taskensemble.engine.store import Store
+
+    store = Store.connect(store_url)
+    told = []
+    for experiment, record in store.all_databases():
+        if record.external:
+            continue
+        here = lives_here(record)
+        if not here and not (_is_elsewhere(record) and (_is_loopback(record) or is_alive(record))):
+            store.drop_database(experiment, record.identifier)
+            continue
+        file = _record_file(Path(experiment), record)
+        facts: dict[str, Any] = {
+            "identifier": record.identifier,
+            "experiment": experiment,
+            "addresses": list(record.addresses),
+            "host": record.host,
+            "ended": False,
+            "command": f"taskensemble db stop {shlex.quote(str(file.parent if file else experiment))}",
+        }
+        told.append(facts)
+        if not here:
+            continue
+        try:
+            stop_database(record, timeout)
+        except DatabaseError as error:
+            complain(str(error))
+            facts["error"] = str(error)
+            continue
+        facts["ended"] = True
+        store.drop_database(experiment, record.identifier)
+        if file is not None:
+            file.unlink(missing_ok=True)
+    store.close()
+    return told
+
+
+def _is_elsewhere(record: DatabaseAddressRecord) -> bool:
+    return record.host not in ("", socket.gethostname())
+
+
+def _is_loopback(record: DatabaseAddressRecord) -> bool:
+    """Whether nobody on another host can tell if it lives."""
+    return all(address.startswith(("127.", "[::1]", "unix://")) for address in record.addresses)
+
+
+def _record_file(experiment: Path, record: DatabaseAddressRecord) -> Path | None:
+    """Where the driver has kept a database's address, if that can be seen from here and is still this database's."""
+    from taskensemble.database import read_record
+
+    for file in experiment.glob(f"*/{DATABASE_RECORD}"):
+        with suppress(OSError, DatabaseFilesError):
+            if read_record(file) == record:
+                return file
+    return None
+
+
+def _database_line(facts: dict[str, Any]) -> str:
+    name = f"The database {facts['identifier']} at {', '.join(facts['addresses'])}"
+    if facts["ended"]:
+        return f"{name} has ended."
+    if "error" in facts:
+        return f"{name} has not ended; `{facts['command']}` tries again."
+    return f"{name} is on {facts['host']} and goes on: there, `{facts['command']}` ends it."
 
 
 def worker(

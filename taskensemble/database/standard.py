@@ -328,6 +328,11 @@ def stop_database(record: DatabaseAddressRecord, timeout: float = 30.0) -> None:
         raise DatabaseError(f"database {record.identifier or record.addresses[0]}: processes {left} do not end")
 
 
+def lives_here(record: DatabaseAddressRecord) -> bool:
+    """Whether a process of a database lives on this host. Where none does, somebody else may answer at its old address."""
+    return record.host in ("", socket.gethostname()) and bool(wait_gone(record.processes, 0.0))
+
+
 def _wait_silent(record: DatabaseAddressRecord, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while any(is_alive(record.model_copy(update={"addresses": (address,)})) for address in record.addresses):

@@ -642,6 +642,14 @@ class Store:
         found = self._redis.hgetall(f"te:databases:{experiment}")
         return {_text(name): DatabaseAddressRecord.model_validate_json(text) for name, text in found.items()}
 
+    def all_databases(self) -> list[tuple[str, DatabaseAddressRecord]]:
+        """The databases of all experiments, each with the experiment's path."""
+        stem = "te:databases:"
+        experiments = sorted(
+            _text(key).removeprefix(stem) for key in self._redis.scan_iter(match=f"{stem}*", count=1000)
+        )
+        return [(experiment, record) for experiment in experiments for record in self.databases(experiment).values()]
+
     def drop_database(self, experiment: str, identifier: str) -> None:
         """Forgets a database that has stopped."""
         self._redis.hdel(f"te:databases:{experiment}", identifier)

@@ -23,6 +23,7 @@ import pytest
 
 from taskensemble import Experiment
 from taskensemble.cli.databases import RECORD, _record
+from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import DatabaseError
 from taskensemble.launch import embedded
@@ -238,6 +239,38 @@ def test_up_twice_is_one_control_plane_and_down_leaves_no_process(folder: Path) 
     run("down")
     assert embedded.attach(folder) is None
     assert "No control plane" in run("down")
+
+
+def test_down_names_databases_on_other_hosts_and_leaves_alone_what_is_attached_or_has_taken_an_old_address(
+    folder: Path,
+) -> None:
+    run("up", "--no-workers")
+    control = embedded.attach(folder)
+    assert control is not None
+    somebodys = json.loads(run("db", "start", "--port", "0", "--path", "db", "--json"))["addresses"][0]
+    remote = DatabaseAddressRecord(
+        identifier="remote", addresses=("127.0.0.1:1",), processes=(os.getpid(),), host="elsewhere"
+    )
+    left = DatabaseAddressRecord(
+        identifier="left", addresses=(somebodys,), processes=(2**22 + 1,), host=socket.gethostname()
+    )
+    store = Store.connect(control.url)
+    store.set_database("/a b/plate", remote)
+    store.set_database("/a b/plate", left)
+    store.set_database("/c/plate", DatabaseAddressRecord(identifier="theirs", addresses=(somebodys,), external=True))
+    store.close()
+    told = run("down")
+    assert (
+        "database remote at 127.0.0.1:1 is on elsewhere and goes on: there, `taskensemble db stop '/a b/plate'`" in told
+    )
+    assert "left" not in told
+    assert "theirs" not in told
+    assert "control plane" in told
+    run("db", "status", "db")
+    run("db", "stop", "db")
+    run("up", "--no-workers")
+    again = json.loads(run("down", "--json"))
+    assert [(each["identifier"], each["ended"]) for each in again["databases"]] == [("remote", False)]
 
 
 def test_a_worker_of_its_own_joins_a_control_plane(folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import pytest
 
 from taskensemble import Experiment, Status
 from taskensemble.ai import Client
+from taskensemble.database import read_record
 from taskensemble.errors import AssetError, DatabaseError, DatabaseIdentifierError, RunNotFoundError
 from taskensemble.launch import embedded
 from taskensemble.launch.processes import start_time
 from tests.integration.experiment.drivers import Driver, eventually
 
 torch = pytest.importorskip("torch")
+
+COMMAND = [sys.executable, "-m", "taskensemble.cli.main"]
 
 USE = """
 import json, os, time
@@ -249,6 +253,41 @@ def test_a_killed_driver_takes_its_database_and_inference_workers_with_it(
     assert any("inference" in line for line in killed.left())
     killed.signal(9)
     killed.wait()
+    eventually(lambda: not killed.left(), timeout=30, what="the end of every process")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Path]:
+    """A control plane of `taskensemble up` for the drivers in the folder."""
+    subprocess.run([*COMMAND, "up", "--no-workers"], check=True, capture_output=True, timeout=60)
+    yield tmp_path
+    subprocess.run([*COMMAND, "down"], check=True, capture_output=True, timeout=60)
+
+
+def test_down_ends_the_database_of_a_driver_that_was_killed(driver: Callable[..., Driver], kept: Path) -> None:
+    killed = driver(
+        """
+        import time
+        from taskensemble import Experiment
+        from taskensemble.ai import Client
+        exp = Experiment("exp")
+        db = exp.create_database(port=0)
+        exp.start(db)
+        Client(False, address=db.get_address()[0]).set_script("half", "def half(x):\\n    return x / 2\\n", "CPU")
+        print("loaded", flush=True)
+        time.sleep(600)
+        """
+    )
+    killed.says("loaded")
+    killed.signal(9)
+    killed.wait()
+    address = read_record(kept / "exp" / "orchestrator" / "taskensemble_db.json").addresses[0]
+    assert Client(False, address=address).model_exists("half")
+    assert any("inference worker" in line for line in killed.left())
+    down = subprocess.run([*COMMAND, "down", "--json"], check=True, capture_output=True, timeout=60)
+    (ended,) = json.loads(down.stdout)["databases"]
+    assert (ended["ended"], ended["addresses"]) == (True, [address])
+    assert not list((kept / "exp").glob("*/taskensemble_db.json"))
     eventually(lambda: not killed.left(), timeout=30, what="the end of every process")
 
 
