@@ -15,13 +15,16 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
     Returns:
         list of dict: name, entity, run_id, index, state, returncode, reason, attempt, worker, node, started and ended (Unix
         time), seconds, path, `params` (a dict of str) and `result` (what the program wrote to `result.json` in its folder; None
-        without one)
+        without one, and once the folder has passed to another run of the member)
     """
-    from taskensemble.generation import RESULT, member_folder
+    from taskensemble.generation import RESULT, is_passed_on, member_folder
 
     found = []
     for member, attempt in members:
         path = member_folder(run.entities[member.entity], member)
+        result = None if attempt.started is None else _read(path / RESULT)
+        if result is not None and is_passed_on(path, member, run):
+            result = None
         seconds = None if attempt.started is None or attempt.ended is None else attempt.ended - attempt.started
         found.append(
             {
@@ -40,7 +43,7 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
                 "seconds": seconds,
                 "path": str(path),
                 "params": dict(member.params),
-                "result": None if attempt.started is None else _read(path / RESULT),
+                "result": result,
             }
         )
     return found

@@ -1,7 +1,8 @@
 """A member's folder: where it is, what is put into it, and the record of its parameters.
 
 Order: copied, linked, configured, recorded. The record is written last and names the run, so a folder that carries the
-record of this run is complete: an attempt that is delivered again, or a retry, leaves it as it is.
+record of this run is complete: an attempt that is delivered again, or a retry, leaves it as it is. Whose `result.json` lies there
+is told by the record too, without a clock: before a folder passes to another run, what the earlier one has left is put aside.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from taskensemble.tags import check_file
 RECORD = "taskensemble_params.txt"
 RESULT = "result.json"
 """What a program leaves in its folder to be read back as its result."""
+AHEAD = "generate"
+"""In the record of a folder that was made ahead of any run: the id of that plan."""
 _AT_ONCE = 4096
 """Bytes that one write puts into a file whole or not at all, whenever the process is killed."""
-_SECTION = "\n# Model name: "
+_NAME, _RUN = "# Model name: ", "# Run: "
+"""How the first two lines of a folder's record begin: whose it is, and which run has it."""
+_SECTION = f"\n{_NAME}"
 """How the experiment's record begins what it says of a member."""
 
 
@@ -43,7 +48,7 @@ def generate_member(
     """Make the folder of one member and put its files there.
 
     A folder that this run made already, or that was made ahead, is left as it is. One of an earlier run is kept with what is in
-    it, and the files are put there anew.
+    it, its outputs and its result under a number (see `keep_outputs`), and the files are put there anew.
 
     Args:
         overwrite: empty a folder of an earlier run first, unless the user chose it: who knows what else is in there.
@@ -70,16 +75,29 @@ def make_folder(
     """
     folder = folder_path(entity, member)
     new = _make(folder)
-    if entity.generated or not run.generate:
-        return folder, new
+    ahead = entity.generated or not run.generate
     if not new:
-        if _run_of(os.path.join(folder, RECORD)) == run.run_id:
+        name, earlier = _owner(folder)
+        if earlier == run.run_id:
             return folder, False
-        if overwrite and member.path is None:
+        if overwrite and member.path is None and not ahead:
             clear(Path(folder), run, template.files)
             _make(folder)
-    _fill(folder, run, template.files, member, new=new)
+        elif name == member.name and earlier != AHEAD:
+            keep_outputs(folder, name, results=True)
+        if ahead and name == member.name:
+            _pass_on(folder, run)
+    if not ahead:
+        _fill(folder, run, template.files, member, new=new)
     return folder, new
+
+
+def _pass_on(folder: str, run: RunRecord) -> None:
+    """Say in the record of a folder that was made ahead which run has it now."""
+    with open(os.path.join(folder, RECORD), encoding="utf-8", errors="surrogateescape") as stream:
+        first, _, *rest = stream.readlines()
+    text = "".join((first, f"{_RUN}{run.run_id}\n", *rest))
+    _write_record(folder, text.encode("utf-8", "surrogateescape"))
 
 
 def _make(folder: str) -> bool:
@@ -120,6 +138,8 @@ def generate_all(run: RunRecord, members: Iterable[MemberRecord], overwrite: boo
         folder, files = member_folder(run.entities[member.entity], member), run.templates[member.template].files
         if member.path is None and folder.exists():
             clear(folder, run, files)
+        elif is_passed_on(folder, member, run):
+            keep_outputs(folder, member.name, results=True)
         _fill(str(folder), run, files, member, new=_make(str(folder)))
     _record_experiment(Path(run.path, RECORD), run, listed)
 
@@ -131,16 +151,20 @@ def _fill(folder: str, run: RunRecord, files: FilesRecord, member: MemberRecord,
         _link(files, Path(folder))
         configured = _configure(files, Path(folder), member.params)
         new = False
-    text = f"# Model name: {member.name}\n# Run: {run.run_id}\n"
+    text = f"{_NAME}{member.name}\n{_RUN}{run.run_id}\n"
     text += "".join(f"# Configured: {name}\n" for name in configured) + _lines(member.params)
     written = text.encode("utf-8", "surrogateescape")
     if new and len(written) <= _AT_ONCE:
         _write(path, written, os.O_EXCL)
         return
+    _write_record(folder, written)
+
+
+def _write_record(folder: str, text: bytes) -> None:
     # A file that is not yet whole must not pass for a record.
     partial = os.path.join(folder, f".{RECORD}.{os.getpid()}")
-    _write(partial, written, os.O_TRUNC)
-    os.replace(partial, path)
+    _write(partial, text, os.O_TRUNC)
+    os.replace(partial, os.path.join(folder, RECORD))
 
 
 def _write(path: str, text: bytes, flag: int) -> None:
@@ -158,21 +182,19 @@ def keep_outputs(folder: str | Path, name: str, *, results: bool = False) -> Non
     Parameters:
         results: moves `result.json` as well: a new run's members must not show what an earlier run has found.
     """
-    stem = os.path.join(folder, name)
-    current = [kind for kind in ("out", "err") if os.path.exists(f"{stem}.{kind}")]
+    kept = [f"{name}.out", f"{name}.err", RESULT]
+    current = [file for file in (kept if results else kept[:2]) if os.path.isfile(os.path.join(folder, file))]
     if not current:
         return
     numbers = [
         int(number)
-        for output, _, number in (path.rpartition(".") for path in os.listdir(folder))
-        if output in (f"{name}.out", f"{name}.err") and number.isdecimal()
+        for file, _, number in (path.rpartition(".") for path in os.listdir(folder))
+        if file in kept and number.isdecimal()
     ]
     following = max(numbers, default=0) + 1
-    for kind in current:
-        os.rename(f"{stem}.{kind}", f"{stem}.{kind}.{following}")
-    result = os.path.join(folder, RESULT)
-    if results and os.path.isfile(result):
-        os.rename(result, f"{result}.{following}")
+    for file in current:
+        path = os.path.join(folder, file)
+        os.rename(path, f"{path}.{following}")
 
 
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:
@@ -302,11 +324,17 @@ def _lines(params: dict[str, str]) -> str:
     return "".join(f"{name} = {value}\n" for name, value in params.items())
 
 
-def _run_of(record: str) -> str | None:
-    """The run that wrote a folder's record; None without one."""
+def is_passed_on(folder: str | Path, member: MemberRecord, run: RunRecord) -> bool:
+    """Whether what lies in a member's folder is another run's than `run`: an earlier one's, or that of one begun since."""
+    name, other = _owner(folder)
+    return name == member.name and other not in (AHEAD, run.run_id)
+
+
+def _owner(folder: str | Path) -> tuple[str, str]:
+    """The member that a folder's record names, and its run; empty without a record."""
     try:
-        with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-            stream.readline()
-            return stream.readline().removeprefix("# Run: ").rstrip("\n")
+        with open(os.path.join(folder, RECORD), encoding="utf-8", errors="surrogateescape") as stream:
+            name, run = stream.readline(), stream.readline()
     except FileNotFoundError:
-        return None
+        return "", ""
+    return name.removeprefix(_NAME).rstrip("\n"), run.removeprefix(_RUN).rstrip("\n")

@@ -73,15 +73,26 @@ def test_results_are_a_data_frame_with_flat_columns_where_pandas_is(exp: Experim
     assert list(frame["result.x"]) == [1, 1]
 
 
-def test_a_member_that_fails_in_a_second_run_does_not_show_the_first_runs_result(exp: Experiment) -> None:
+@pytest.mark.parametrize(
+    ("policy", "ahead"), [({}, False), ({"keep_outputs": "failed"}, False), ({"keep_outputs": "failed"}, True)]
+)
+def test_a_member_that_fails_in_a_second_run_does_not_show_the_first_runs_result(
+    exp: Experiment, policy: dict[str, Any], ahead: bool
+) -> None:
     program = shell(exp, 'test -e ../../second && exit 1; echo "{\\"x\\": 1}" > result.json')
-    ensemble = exp.create_ensemble("again", replicas=1, run_settings=program)
-    exp.start(ensemble, quiet=True)
+    ensemble = exp.create_ensemble("again", replicas=1, run_settings=program, **policy)
+    if ahead:
+        exp.generate(ensemble)
+    first = exp.start(ensemble, quiet=True)
     assert exp.results(ensemble)[0]["result"] == {"x": 1}
     (Path(exp.exp_path) / "second").touch()
     exp.start(ensemble, quiet=True)
     assert exp.results(ensemble)[0]["result"] is None
     assert (Path(exp.exp_path) / "again" / "again_0" / "result.json.1").exists()
+    (Path(exp.exp_path) / "second").unlink()
+    exp.start(ensemble, quiet=True)
+    assert exp.results(ensemble)[0]["result"] == {"x": 1}
+    assert first.results()[0]["result"] is None
 
 
 def test_one_failing_member_of_20_leaves_19_completed_and_the_summary_names_it_and_its_log(

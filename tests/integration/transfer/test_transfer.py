@@ -109,6 +109,27 @@ def test_nothing_of_a_run_is_left_in_the_store_or_on_the_hosts(
     exp.close()
 
 
+def test_an_earlier_runs_result_is_not_shown_as_that_of_a_run_that_leaves_none(
+    server: Server, here: Path, worker: Start
+) -> None:
+    worker("one")
+    exp = experiment(server)
+    write = exp.create_run_settings("/bin/sh", ["-c", "echo '{\"x\": 1}' > result.json"])
+    model = exp.create_model("again", write, keep_outputs="failed")
+    exp.start(model, quiet=True)
+    assert exp.results(model)[0]["result"] == {"x": 1}
+    model = exp.create_model("again", exp.create_run_settings("/bin/sleep", ["60"]), keep_outputs="failed")
+    run = exp.start(model, block=False)
+    deadline = time.monotonic() + 30
+    while not run.status().running:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert run.results()[0]["result"] is None
+    exp.stop(model)
+    assert run.results()[0]["result"] is None
+    exp.close()
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_file_over_the_limit_fails_its_member_and_is_named_and_the_others_come_back(
     server: Server, here: Path, worker: Start, status: int

@@ -14,7 +14,7 @@ from taskensemble.engine.records import (
     TemplateRecord,
 )
 from taskensemble.errors import InputError, ParameterWriterError
-from taskensemble.generation import generate_all, generate_member, member_folder
+from taskensemble.generation import generate_all, generate_member, is_passed_on, member_folder
 
 
 class Case:
@@ -270,3 +270,32 @@ def test_the_experiments_record_keeps_what_was_generated_before(tree):
     generate("a", [7], overwrite=True)
     assert recorded() == ["b_0", "a_0"]
     assert "a_0\nT = 7\n" in (tree / "taskensemble_params.txt").read_text()
+
+
+@pytest.mark.parametrize("generated", [False, True])
+def test_a_result_is_put_aside_when_another_run_gets_the_folder_and_not_before(tree, generated):
+    (tree / "result.json").write_text("given")
+    copied = (str(tree / "result.json"),)
+    if generated:
+        Case(tree, run_id="generate", copy=copied).make_all()
+    first = Case(tree, generated=generated, copy=copied)
+    result = first.make() / "result.json"
+    assert result.read_text() == "given"
+    result.write_text("first")
+    first.make()
+    assert result.read_text() == "first"
+    Case(tree, run_id="r2", generated=generated, copy=copied).make()
+    assert contents(result.parent) == {"result.json.1": "first"} | ({} if generated else {"result.json": "given"})
+
+
+def test_a_result_stays_for_another_member_that_is_started_in_the_same_folder(tree):
+    first = Case(tree)
+    result = first.make() / "result.json"
+    result.write_text("{}")
+    second = Case(tree, run_id="r2")
+    second.members = [
+        MemberRecord(index=0, entity=0, template=0, name="post", path=str(result.parent)),
+    ]
+    second.make()
+    assert result.read_text() == "{}"
+    assert not is_passed_on(result.parent, first.members[0], first.run)
