@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskensemble.engine.allocation import of_this_process
-from taskensemble.engine.records import DatabaseAddressRecord, State
+from taskensemble.engine.records import DatabaseAddressRecord, RunRecord, State
 from taskensemble.errors import DatabaseError, DatabaseIdentifierError, RunNotFoundError, TaskensembleError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from taskensemble.launch.database import HostedDatabase
     from taskensemble.launch.use import Attendance
 
+
+logger = logging.getLogger("taskensemble")
 
 OWN_LINGER = 30.0
 """Seconds that a database's job goes on without any use; its driver had the control plane, so that no other could go on."""
@@ -279,6 +282,21 @@ class Databases:
         """Say in the record store where the active ones answer: members look there at each attempt."""
         for identifier in self.active():
             control.store.set_database(self._experiment.exp_path, self._running[identifier].record)
+
+    def warn_of_jobs(self, run: RunRecord) -> None:
+        """Warn of databases that the members of batch jobs cannot reach from their nodes."""
+        from taskensemble.database import listens_here_alone
+
+        used = {use.identifier for template in run.templates if template.batch_queue for use in template.databases}
+        for identifier in sorted(used & set(self.active()) - set(self._hosted)):
+            record = self._running[identifier].record
+            if listens_here_alone(record):
+                logger.warning(
+                    "The database %s listens on %s alone: members in jobs on other nodes cannot reach it; give "
+                    "create_database(interface=…) one that they can.",
+                    self._known[identifier].name,
+                    record.addresses[0].rpartition(":")[0],
+                )
 
     def _keep(self, database: Database, record: DatabaseAddressRecord) -> None:
         hosted = self._hosted.get(database.db_identifier)

@@ -492,7 +492,7 @@ class Experiment:
         """Bring up what a plan needs, write it, publish its setup, and wait for its assets; all of it or nothing."""
         if self.ends_with_driver:
             # External workers may be in allocations; the embedded one is where this driver is.
-            check_allocation(self.launcher, planned.run, os.environ)
+            check_allocation(self.launcher, planned.run, planned.members, os.environ)
             self._check_fits(planned)
         packed = self._packed(planned)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
@@ -517,6 +517,7 @@ class Experiment:
             handle = submit(control, run, planned.members, assets, planned.secrets)
             self._history.add(handle)
             if planned.batches:
+                self._databases.warn_of_jobs(run)
                 batches = {queue: settings.record() for queue, settings in planned.batches.items()}
                 control.jobs.submit(planned.run, batches)
             if any(template.assets for template in planned.run.templates):

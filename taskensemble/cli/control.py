@@ -160,7 +160,7 @@ def _end_databases(store_url: str, timeout: float) -> list[dict[str, Any]]:
     Returns:
         What became of each, and of those on other hosts; none of those that are somebody else's, or have ended before.
     """
-    from taskensemble.database import is_alive, lives_here, stop_database
+    from taskensemble.database import is_alive, listens_here_alone, lives_here, stop_database
     from taskensemble.engine.store import Store
 
     store = Store.connect(store_url)
@@ -169,7 +169,7 @@ def _end_databases(store_url: str, timeout: float) -> list[dict[str, Any]]:
         if record.external:
             continue
         here = lives_here(record)
-        if not here and not (_is_elsewhere(record) and (_is_loopback(record) or is_alive(record))):
+        if not here and not (_is_elsewhere(record) and (listens_here_alone(record) or is_alive(record))):
             store.drop_database(experiment, record.identifier)
             continue
         file = _record_file(Path(experiment), record)
@@ -200,11 +200,6 @@ def _end_databases(store_url: str, timeout: float) -> list[dict[str, Any]]:
 
 def _is_elsewhere(record: DatabaseAddressRecord) -> bool:
     return record.host not in ("", socket.gethostname())
-
-
-def _is_loopback(record: DatabaseAddressRecord) -> bool:
-    """Whether nobody on another host can tell if it lives."""
-    return all(address.startswith(("127.", "[::1]", "unix://")) for address in record.addresses)
 
 
 def _record_file(experiment: Path, record: DatabaseAddressRecord) -> Path | None:

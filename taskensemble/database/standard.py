@@ -333,6 +333,11 @@ def lives_here(record: DatabaseAddressRecord) -> bool:
     return record.host in ("", socket.gethostname()) and bool(wait_gone(record.processes, 0.0))
 
 
+def listens_here_alone(record: DatabaseAddressRecord) -> bool:
+    """Whether nobody on another host can reach a database."""
+    return all(address.startswith(("127.", "localhost:", "[::1]", "unix://")) for address in record.addresses)
+
+
 def _wait_silent(record: DatabaseAddressRecord, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while any(is_alive(record.model_copy(update={"addresses": (address,)})) for address in record.addresses):

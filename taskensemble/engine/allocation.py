@@ -17,11 +17,11 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from taskensemble.engine.records import Record, ResourcesRecord, RunRecord
+from taskensemble.engine.records import MemberRecord, Record, ResourcesRecord, RunRecord
 from taskensemble.errors import AllocationError
 
 Scheduler = Literal["slurm", "pbs", "lsf", "sge"]
@@ -128,7 +128,13 @@ def _details(job_id: str) -> str:
         return ""
 
 
-def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, str]) -> None:
+_INTERACTIVE = {"slurm": "salloc -N 1 python driver.py", "lsf": "bsub -Is python driver.py", "sge": "qrsh"}
+"""How a driver gets into an allocation, by launcher; the others: by `qsub -I`."""
+
+
+def check_allocation(
+    launcher: str, run: RunRecord, members: Iterable[MemberRecord], environment: Mapping[str, str]
+) -> None:
     """Whether members have somewhere to run that a cluster's launcher allows.
 
     Raises:
@@ -136,12 +142,18 @@ def check_allocation(launcher: str, run: RunRecord, environment: Mapping[str, st
     """
     if launcher == "local" or from_environment(environment) is not None:
         return
-    for template in run.templates:
-        if not template.batch_queue and not any(item.startswith("--jobid") for item in template.command.head):
-            raise AllocationError(
-                f"launcher={launcher!r}: no allocation was found and {' '.join(template.command.head)!r} has no batch settings; "
-                "start the driver inside an allocation (salloc, qsub -I, bsub -Is), give batch_settings=, or use launcher='local'"
-            )
+    nowhere = {
+        number
+        for number, template in enumerate(run.templates)
+        if not template.batch_queue and not any(item.startswith("--jobid") for item in template.command.head)
+    }
+    if nowhere:
+        names = dict.fromkeys(run.entities[member.entity].name for member in members if member.template in nowhere)
+        raise AllocationError(
+            f"launcher={launcher!r}: this driver runs in no allocation, and no batch settings were given for "
+            f"{', '.join(map(repr, names))}. Start the driver inside an allocation (`{_INTERACTIVE.get(launcher, 'qsub -I')}`), "
+            "give batch_settings=exp.create_batch_settings(nodes=1, time='01:00:00'), or use launcher='local'."
+        )
 
 
 def check_room(run: RunRecord, allocation: AllocationRecord, reserved: Collection[str] = ()) -> None:

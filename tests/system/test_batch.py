@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,54 @@ def test_an_ensemble_runs_side_by_side_in_one_job_which_ends_with_it(drive: Driv
     assert driver.end() == 0
     wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")
     assert slurm.job(jobs.pop())["JobState"] == "COMPLETED"
+
+
+LAPTOP = '"throws", launcher="local")'
+LOGIN_NODE = '"throws", launcher="slurm", interface="lo")'
+SETTINGS = "    run_settings=program,\n"
+JOB = (
+    SETTINGS
+    + '    batch_settings=exp.create_batch_settings(nodes=2, time="00:30:00", batch_args={"exclusive": None}),\n'
+)
+
+
+def test_the_laptops_driver_runs_in_a_job_with_the_two_changes_of_the_manual(drive: Drive, tmp_path: Path) -> None:
+    """docs/clusters/slurm.md, with the network of a cluster whose nodes are one machine."""
+    shutil.copytree(REPOSITORY / "examples" / "get_started", tmp_path / "user")
+    laptop = (tmp_path / "user" / "driver.py").read_text()
+    assert LAPTOP in laptop
+    assert SETTINGS in laptop
+    changed = laptop.replace(LAPTOP, LOGIN_NODE).replace(SETTINGS, JOB)
+    driver = drive(f"os.chdir({str(tmp_path / 'user')!r})\n{changed}")
+    assert driver.end() == 0, driver.lines
+    heights = [line.split(" -> ")[1] for line in driver.lines if " -> " in line]
+    assert (len(heights), heights[0], heights[-1]) == (9, "5.10 m\n", "14.25 m\n")
+
+
+def test_a_driver_outside_of_an_allocation_is_told_what_to_do_and_a_jobs_unreachable_database_is_warned_of(
+    drive: Drive,
+) -> None:
+    driver = drive(
+        """
+        from taskensemble.errors import AllocationError
+        exp = Experiment("outside", launcher="slurm", interface="lo")
+        rs = exp.create_run_settings("/bin/true")
+        try:
+            exp.start(exp.create_ensemble("nowhere", replicas=2, run_settings=rs))
+        except AllocationError as error:
+            tell(error=str(error))
+        db = exp.create_database(port=0)
+        ens = exp.create_ensemble("job", run_settings=rs, replicas=2, batch_settings=exp.create_batch_settings(nodes=1, time="00:05:00"))
+        exp.start(db, ens, quiet=True)
+        exp.stop(db)
+        tell(states=exp.get_status(ens))
+        """
+    )
+    told = driver.result()["error"]
+    assert "no batch settings were given for 'nowhere'" in told
+    assert "salloc -N 1 python driver.py" in told
+    assert driver.result()["states"] == ["Completed"] * 2
+    assert "The database orchestrator listens on 127.0.0.1 alone: members in jobs" in "".join(driver.lines)
 
 
 def test_hand_added_models_of_different_programs_share_one_job(drive: Drive) -> None:
