@@ -138,6 +138,12 @@ def down(
         process.signal(signal.SIGKILL)
     kept.clear()
     server = embedded.attach(folder)
+    ran = server is not None
+    if server is None:
+        # It may have been killed, and has the databases in its records: they are asked for.
+        earlier = embedded.read(folder)
+        if earlier is not None and earlier.kept and earlier.node == socket.gethostname():
+            server = embedded.start(folder, bind=earlier.host, kept=True)
     if server is None:
         facts = {"folder": str(folder), "ended": False, "databases": []}
         _told(facts, f"No control plane runs in {folder}.", as_json)
@@ -148,8 +154,9 @@ def down(
         )
     databases = _end_databases(server.url, timeout)
     embedded.stop(server)
-    lines = [*map(_database_line, databases), f"The control plane of {folder} has ended."]
-    _told({"folder": str(folder), "ended": True, "databases": databases}, "\n".join(lines), as_json)
+    last = f"The control plane of {folder} has ended." if ran else f"No control plane runs in {folder}."
+    lines = [*map(_database_line, databases), last]
+    _told({"folder": str(folder), "ended": ran, "databases": databases}, "\n".join(lines), as_json)
     if any("error" in database for database in databases):
         raise typer.Exit(1)
 

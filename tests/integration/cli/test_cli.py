@@ -273,6 +273,21 @@ def test_down_names_databases_on_other_hosts_and_leaves_alone_what_is_attached_o
     assert [(each["identifier"], each["ended"]) for each in again["databases"]] == [("remote", False)]
 
 
+def test_down_ends_databases_also_when_their_control_plane_was_killed(folder: Path) -> None:
+    told = json.loads(run("up", "--no-workers", "--json"))
+    with Experiment("plate") as exp:
+        database = exp.create_database(port=0)
+        exp.start(database)
+        os.kill(told["pid"], signal.SIGKILL)
+        eventually(lambda: embedded.attach(folder) is None)
+        ended = json.loads(run("down", "--json"))
+        assert ended["ended"] is False
+        assert [each["ended"] for each in ended["databases"]] == [True]
+        assert not database.is_active()
+    assert embedded.attach(folder) is None
+    assert "No control plane" in run("down")
+
+
 def test_a_worker_of_its_own_joins_a_control_plane(folder: Path) -> None:
     run("up", "--no-workers")
     worker = subprocess.Popen([*COMMAND, "worker", "--slots", "1", "--name", "mine"])
