@@ -48,7 +48,9 @@ def up(
         None, min=1, help="Members at a time of the local worker; default: as many as cores."
     ),
     workers: bool = typer.Option(True, help="Start a local worker as well."),
-    bind: str = typer.Option("127.0.0.1", help="Address to listen on besides 127.0.0.1, for workers on other nodes."),
+    bind: str = typer.Option(
+        "127.0.0.1", help="Address or network (ib0) to listen on besides 127.0.0.1, for other nodes."
+    ),
     acl: bool = typer.Option(
         False, "--acl", help="Users driver, worker and viewer with the least each needs; passwords are printed once."
     ),
@@ -65,6 +67,7 @@ def up(
             "--tls: the embedded server has no TLS. Use a Redis or Valkey server that has it, "
             "TASKENSEMBLE_BROKER_URL=rediss://…?ssl_ca_certs=/path/ca.crt, or keep it on loopback or a private network."
         )
+    address = _listening_address(bind)
     folder = path.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     server = embedded.attach(folder)
@@ -81,7 +84,7 @@ def up(
     earlier = embedded.read(folder)
     is_new = acl and not (earlier and earlier.users)
     if server is None:
-        server = embedded.start(folder, bind=bind, kept=True, tied=foreground, users=acl)
+        server = embedded.start(folder, bind=address, kept=True, tied=foreground, users=acl)
     urls = {user: server.url_for(user) for user in server.users} if is_new else {}
     if not as_json:
         for user, url in urls.items():
@@ -250,6 +253,20 @@ def inference_worker(context: typer.Context) -> None:
     One --backend on one --device for the server --db host:port; `--help` lists its options.
     """
     _replace_by("workers.inference", ["worker", *context.args], dict(os.environ))
+
+
+def _listening_address(bind: str) -> str:
+    """The address that `--bind` means: of a network, of a host's name, or itself.
+
+    Raises:
+        InputError: this machine cannot listen there
+    """
+    from taskensemble.database import interface_address
+
+    if bind not in {name for _, name in socket.if_nameindex()}:
+        with suppress(OSError):
+            bind = str(socket.getaddrinfo(bind, None)[0][4][0])
+    return interface_address(bind, "--bind ")
 
 
 def _told(facts: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -6,9 +6,11 @@ import time
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
+from taskensemble.cli.output import complain
 from taskensemble.errors import AllocationError, InputError
 from taskensemble.launch import control as plane
 
@@ -53,6 +55,12 @@ def scale(
     described = read_description(batch)
     # The jobs it asks for hold workers.
     control = plane.awaited(folder, wait=False, user="worker")
+    host = urlsplit(control.broker_url).hostname or ""
+    if host == "localhost" or host.startswith("127."):
+        complain(
+            f"The control plane listens on {host} alone: allocations on other nodes cannot reach it. Give its network: "
+            "`taskensemble down`, then `taskensemble up --no-workers --bind ib0`."
+        )
     scaler = Scaler(
         folder=folder.resolve(),
         broker_url=control.broker_url,

@@ -146,23 +146,35 @@ def free_socket(folder: Path, name: str) -> str | None:
     return str(path)
 
 
-def interface_address(interface: str) -> str:
-    """The address of a network interface, or an address as it is.
+def interface_address(interface: str, argument: str = "interface=") -> str:
+    """The address of a network interface, or an address of this machine as it is.
 
+    Arguments:
+        argument: how the user gave it, for the error.
     Raises:
-        InputError: there is no such interface, or it has no IPv4 address.
+        InputError: there is no such interface, it has no IPv4 address, or the address is not this machine's.
     """
+    known = ", ".join(name for _, name in socket.if_nameindex())
     try:
-        return str(ipaddress.ip_address(interface))
+        family = socket.AF_INET6 if ipaddress.ip_address(interface).version == 6 else socket.AF_INET
     except ValueError:
         pass
+    else:
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((interface, 0))
+        except OSError as error:
+            raise InputError(
+                f"{argument}{interface!r}: this node cannot listen there ({error.strerror}); give one of its addresses or of its "
+                f"networks {known}"
+            ) from None
+        return interface
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             reply = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
         except OSError:
-            known = ", ".join(name for _, name in socket.if_nameindex())
             raise InputError(
-                f"interface={interface!r}: no such network interface with an IPv4 address; this node has {known}"
+                f"{argument}{interface!r}: no such network interface with an IPv4 address; this node has {known}"
             ) from None
     return socket.inet_ntoa(reply[20:24])
 

@@ -557,6 +557,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('TASKENSEMBLE_DB_SERVER', "set('TASKENSEMBLE_DB_SERVER', '/nowhere'), cli('db', 'start', '--port', '0')", 'exit 1', 'TASKENSEMBLE_DB_SERVER'),
     ],
     'Command line': [
+        ('up: --bind', "cli('up', '--bind', '203.0.113.9')", 'exit 2', "--bind '203.0.113.9'"),
         ('up: --slots', "cli('up', '--slots', '0')", 'exit 2', '--slots'),
         ('status: run', "cli('status', 'no-such-run')", 'exit 3', 'control plane'),
         ('scale: --path', "cli('scale', '--batch', 'here.txt', '--path', 'here.txt')", 'exit 2', '--path'),
@@ -1014,7 +1015,7 @@ EXEMPT: dict[str, str] = {
     "Database: set_db_conf: value": "judged by the running server: tests/unit/entity/test_databases.py",
     **{
         f"Command line: {name}": "only a bind can tell"
-        for name in ("dashboard: --address", "flower: --address", "metrics: --address", "up: --bind", "db start: --interface")
+        for name in ("dashboard: --address", "flower: --address", "metrics: --address", "db start: --interface")
     },
     **{
         f"Command line: {name}": "any text"
