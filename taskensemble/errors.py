@@ -23,6 +23,10 @@ class UnsupportedError(TaskensembleError):
     """What was asked for is valid somewhere, but not on this launcher, backend or server."""
 
 
+class UnsupportedSettingsError(UnsupportedError, TypeError):
+    """Run or batch settings of a type that the launcher cannot use."""
+
+
 class EntityExistsError(TaskensembleError):
     """Two entities, or two assets, of one name."""
 

@@ -114,7 +114,7 @@ class Experiment:
             raise InputError(
                 f"transfer_store={transfer_store!r}: nothing travels; give shared_filesystem=False with it"
             )
-        self._control: ControlPlane | None = None
+        self._plane: ControlPlane | None = None
         self._history = History()
         self._databases = Databases(self)
         self._generated: dict[str, int] = {}
@@ -496,7 +496,7 @@ class Experiment:
             self._check_fits(planned)
         packed = self._packed(planned)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
-        had_control = self._control is not None and self._control.is_open
+        had_control = self._plane is not None and self._plane.is_open
         begun: list[Database] = []
         try:
             outlived = self._working_control() if databases and not self.ends_with_driver else None
@@ -545,7 +545,7 @@ class Experiment:
         """Refuse what would wait for ever on the embedded worker, unless somebody put another one beside it."""
         from taskensemble.launch.local import check_fits
 
-        helped = self._control is not None and self._control.is_open and len(self._control.store.workers()) > 1
+        helped = self._plane is not None and self._plane.is_open and len(self._plane.store.workers()) > 1
         if self.launcher == "local" and not helped:
             check_fits(planned.run, planned.members, self._slots)
 
@@ -886,8 +886,8 @@ class Experiment:
 
         Runs of an embedded control plane that have not ended are stopped with it.
         """
-        if self._control is not None:
-            self._control.close(self)
+        if self._plane is not None:
+            self._plane.close(self)
 
     def __enter__(self) -> Experiment:
         return self
@@ -908,8 +908,8 @@ class Experiment:
         """Whether what it starts ends with this process: there is neither a broker nor a kept control plane."""
         from taskensemble.launch import control, embedded
 
-        if self._control is not None:
-            return self._control.is_own
+        if self._plane is not None:
+            return self._plane.is_own
         return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
 
     @property
@@ -928,34 +928,34 @@ class Experiment:
 
     def forget_database(self, identifier: str) -> None:
         """Take a database that was stopped out of the records, so that no further attempt looks for it."""
-        if self._control is not None and self._control.is_open:
-            self._control.store.drop_database(self.exp_path, identifier)
+        if self._plane is not None and self._plane.is_open:
+            self._plane.store.drop_database(self.exp_path, identifier)
 
     def _working_control(self) -> ControlPlane:
         """The control plane with a worker, brought up if need be."""
         from taskensemble.launch import control
 
-        if self._control is None:
+        if self._plane is None:
             from taskensemble.database.server import interface_address
 
             address = interface_address(self._interface)
-            self._control = control.for_driver(Path(self.exp_path), self._broker, self._store_url, address)
+            self._plane = control.for_driver(Path(self.exp_path), self._broker, self._store_url, address)
             lifetime.watch(self)
-        self._control.join(self)
-        self._control.start_worker(self._slots, allocation=self.launcher != "local")
-        return self._control
+        self._plane.join(self)
+        self._plane.start_worker(self._slots, allocation=self.launcher != "local")
+        return self._plane
 
     def _reading_control(self) -> ControlPlane | None:
         """The control plane for looking at runs; None when there never was one."""
         from taskensemble.launch import control
 
-        if self._control is None:
-            self._control = control.for_reader(Path(self.exp_path), self._broker, self._store_url)
-            if self._control is not None:
+        if self._plane is None:
+            self._plane = control.for_reader(Path(self.exp_path), self._broker, self._store_url)
+            if self._plane is not None:
                 lifetime.watch(self)
-        if self._control is not None:
-            self._control.join(self)
-        return self._control
+        if self._plane is not None:
+            self._plane.join(self)
+        return self._plane
 
     def _check_idle(self, entities: Sequence[Entity]) -> None:
         """Refuse what runs already: two at once would write into one folder and under the same keys."""

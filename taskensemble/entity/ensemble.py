@@ -155,8 +155,8 @@ class Ensemble(Entity):
         self.params_as_args = (
             argument_names(list(params_as_args) if isinstance(params_as_args, Mapping) else params_as_args) or []
         )
-        self._ml_models: list[MLModel] = []
-        self._scripts: list[Script] = []
+        self._db_models: list[MLModel] = []
+        self._db_scripts: list[Script] = []
         self._prototype = self.member_class(
             name, {}, copy.deepcopy(run_settings), None, None, resources=resources, depends_on=depends_on, **policy
         )
@@ -297,13 +297,13 @@ class Ensemble(Entity):
             raise InputTypeError(f"model: Argument to add_model was of type {type(model)}, not Model")
         if self._position(model.name) is not None:
             raise EntityExistsError(f"Model {model.name} already exists in ensemble {self.name}")
-        for ml_model in self._ml_models:
+        for ml_model in self._db_models:
             check_new_asset(ml_model, model.db_models)
-        for script in self._scripts:
+        for script in self._db_scripts:
             check_new_asset(script, model.db_scripts)
-        for ml_model in self._ml_models:
+        for ml_model in self._db_models:
             model.add_ml_model_object(ml_model)
-        for script in self._scripts:
+        for script in self._db_scripts:
             model.add_script_object(script)
         self._members.append(model)
         model.place(self.member_path(len(self._members) - 1, model.name))
@@ -482,12 +482,12 @@ class Ensemble(Entity):
     @property
     def db_models(self) -> Iterator[MLModel]:
         """The ML models added to the ensemble."""
-        return iter(tuple(self._ml_models))
+        return iter(tuple(self._db_models))
 
     @property
     def db_scripts(self) -> Iterator[Script]:
         """The scripts and functions added to the ensemble."""
-        return iter(tuple(self._scripts))
+        return iter(tuple(self._db_scripts))
 
     def add_ml_model(
         self,
@@ -552,7 +552,7 @@ class Ensemble(Entity):
         self._add(function_script(name, function, device, devices_per_node, first_device))
 
     def _add(self, asset: Asset) -> None:
-        own: list[Any] = self._ml_models if isinstance(asset, MLModel) else self._scripts
+        own: list[Any] = self._db_models if isinstance(asset, MLModel) else self._db_scripts
         check_new_asset(asset, own)
         for model in self._each():
             check_new_asset(asset, model.db_models if isinstance(asset, MLModel) else model.db_scripts)

@@ -70,8 +70,8 @@ class Model(Entity):
         self.colocated_database: ColocatedDatabase | None = None
         self._argument_tail: tuple[str, ...] = ()
         self._key_prefixing_enabled = False
-        self._ml_models: list[MLModel] = []
-        self._scripts: list[Script] = []
+        self._db_models: list[MLModel] = []
+        self._db_scripts: list[Script] = []
 
     def copy_as(self, name: str, params: dict[str, str]) -> Model:
         """A model like this one, with another name and parameters and run settings of its own."""
@@ -85,8 +85,8 @@ class Model(Entity):
             twin.run_settings.exe_args = twin.run_settings.exe_args[: -len(self.argument_tail)]
         twin._argument_tail = ()
         twin.incoming_entities = list(self.incoming_entities)
-        twin._ml_models = list(self._ml_models)
-        twin._scripts = list(self._scripts)
+        twin._db_models = list(self._db_models)
+        twin._db_scripts = list(self._db_scripts)
         twin.params_to_args()
         return twin
 
@@ -214,12 +214,12 @@ class Model(Entity):
     @property
     def db_models(self) -> Iterator[MLModel]:
         """The ML models added."""
-        return iter(tuple(self._ml_models))
+        return iter(tuple(self._db_models))
 
     @property
     def db_scripts(self) -> Iterator[Script]:
         """The scripts and functions added."""
-        return iter(tuple(self._scripts))
+        return iter(tuple(self._db_scripts))
 
     def add_ml_model(
         self,
@@ -283,13 +283,13 @@ class Model(Entity):
 
     def add_ml_model_object(self, db_model: MLModel) -> None:
         """Add an ML model that is described already."""
-        check_new_asset(db_model, self._ml_models)
-        self._ml_models.append(db_model)
+        check_new_asset(db_model, self._db_models)
+        self._db_models.append(db_model)
 
     def add_script_object(self, db_script: Script) -> None:
         """Add a script that is described already."""
-        check_new_asset(db_script, self._scripts)
-        self._scripts.append(db_script)
+        check_new_asset(db_script, self._db_scripts)
+        self._db_scripts.append(db_script)
 
     # Colocated databases
 
@@ -369,8 +369,8 @@ class Model(Entity):
         if settings is not None:
             settings.prepare_colocated(database.cpus)
             settings.colocated_db_settings = database.described() | {
-                "db_models": self._ml_models,
-                "db_scripts": self._scripts,
+                "db_models": self._db_models,
+                "db_scripts": self._db_scripts,
             }
 
     def __eq__(self, other: object) -> bool:
@@ -381,10 +381,10 @@ class Model(Entity):
 
     def __str__(self) -> str:
         lines = [f"Name: {self.name}", f"Type: {self.type}", str(self.run_settings)]
-        if self._ml_models:
-            lines.append(f"DB Models: {len(self._ml_models)}")
-        if self._scripts:
-            lines.append(f"DB Scripts: {len(self._scripts)}")
+        if self._db_models:
+            lines.append(f"DB Models: {len(self._db_models)}")
+        if self._db_scripts:
+            lines.append(f"DB Scripts: {len(self._db_scripts)}")
         return "\n".join(lines) + "\n"
 
 

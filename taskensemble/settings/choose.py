@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskensemble.checked import unknown_argument
-from taskensemble.errors import InputError, InputTypeError, LauncherError, UnsupportedError
+from taskensemble.errors import InputError, InputTypeError, LauncherError, UnsupportedSettingsError
 from taskensemble.settings.alps import AprunSettings
 from taskensemble.settings.arguments import OptionValue
 from taskensemble.settings.batch import BatchSettings
@@ -165,10 +165,10 @@ def check_supported(launcher: str, settings: RunSettings | BatchSettings, owner:
     """Refuse settings of another scheduler's, and batch settings where there is none.
 
     Raises:
-        UnsupportedError: the launcher cannot use them; the message names their owner.
+        UnsupportedSettingsError: the launcher cannot use them; the message names their owner.
     """
     if launcher == "local" and isinstance(settings, BatchSettings):
-        raise UnsupportedError(
+        raise UnsupportedSettingsError(
             f"batch_settings={type(settings).__name__} of {owner!r}: launcher='local' runs members on this machine and submits "
             f"no jobs; leave batch_settings out, or give Experiment(launcher={settings.scheduler!r})"
         )
@@ -182,7 +182,7 @@ def check_supported(launcher: str, settings: RunSettings | BatchSettings, owner:
         if isinstance(settings, BatchSettings)
         else ("run_settings", "create_run_settings")
     )
-    raise UnsupportedError(
+    raise UnsupportedSettingsError(
         f"{kind}={type(settings).__name__} of {owner!r} is not supported by launcher={launcher!r}, which takes "
         f"{', '.join(each.__name__ for each in supported)}; make it with Experiment.{factory}"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from taskensemble.database.server import server_binary
 from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.errors import DatabaseError
 
 STEP = "  "
 BACKEND = "redis"
@@ -14,14 +17,14 @@ BACKEND = "redis"
 
 
 def render(
-    experiment: Any, entities: Iterable[Entity], active: Mapping[str, Database], verbosity_level: str = "info"
+    experiment: Any, entities: Iterable[Entity], active: Mapping[str, Any], verbosity_level: str = "info"
 ) -> str:
     """The preview as text.
 
     Args:
         experiment: whose name, folder and launcher are told.
         entities: what would be started.
-        active: databases that run already, by identifier.
+        active: databases that run already, or servers of theirs, by identifier.
         verbosity_level: info, or debug and developer, which tell more and the same.
     """
     detailed = verbosity_level != "info"
@@ -37,8 +40,9 @@ def render(
     if active:
         lines += ["", "  == Active Infrastructure =="]
         for identifier, database in active.items():
-            lines += ["", f"    = Database Identifier: {identifier} ="]
-            lines += _indented(_database(database, detailed=True), 4)
+            lines += ["", f"    = Database Identifier: {getattr(database, 'db_identifier', identifier)} ="]
+            about = _database(database, detailed=True) if isinstance(database, Database) else _server(database)
+            lines += _indented(about, 4)
     waiting = [database for database in databases if not database.is_active()]
     if databases:
         lines += ["", "  == Orchestrators =="]
@@ -93,10 +97,27 @@ def _database(database: Database, detailed: bool) -> Iterator[str]:
     yield f"Network Interface: {database.interfaces[0]}"
     yield f"Type: {BACKEND}"
     if detailed:
-        yield f"Executable: {BACKEND}-server"
+        yield f"Executable: {_server_program()}"
         if database.run_command:
             yield f"Run Command: {database.run_command}"
     yield from _batch(database.batch_settings, detailed)
+
+
+def _server_program() -> str:
+    """Path of the server that a start runs."""
+    try:
+        return os.path.abspath(server_binary())
+    except DatabaseError as error:
+        return f"none ({error})"
+
+
+def _server(node: Any) -> Iterator[str]:
+    """One server of a database, which has no settings of the whole."""
+    yield f"Shards: {node.num_shards}"
+    yield from _block("TCP/IP Port(s)", map(str, node.ports))
+    arguments = getattr(node.run_settings, "exe_args", ())
+    yield f"Network Interface: {next((each.rpartition('=')[2] for each in arguments if 'ifname=' in each), '')}"
+    yield f"Type: {BACKEND}"
 
 
 def _batch(settings: Any, detailed: bool) -> Iterator[str]:

@@ -80,12 +80,21 @@ def validate(nodes: int = 1, ppn: int = 1, partition: str | None = None) -> bool
         LauncherError: Slurm's commands are missing, or it has no such partition.
     """
     name = get_default_partition() if partition in (None, "default") else str(partition)
-    known = parse_partitions(_run("sinfo", "--noheader", "--format", "%R %n %c").stdout)
+    known = partitions()
     if name not in known:
         raise LauncherError(
             f"partition={name!r} is not found on this system; it has {', '.join(sorted(known)) or 'none'}"
         )
     return sum(node.cpus >= ppn for node in known[name]) >= nodes
+
+
+def partitions() -> dict[str, set[PartitionNode]]:
+    """Nodes by partition, busy ones too.
+
+    Raises:
+        LauncherError: Slurm's commands are missing.
+    """
+    return parse_partitions(_run("sinfo", "--noheader", "--format", "%R %n %c").stdout)
 
 
 def get_default_partition() -> str:
@@ -147,9 +156,11 @@ def parse_salloc(text: str) -> str | None:
 
 
 def parse_salloc_error(text: str) -> str | None:
-    """Why `salloc` gave nothing."""
-    found = re.findall(r"salloc: error: (.+)", text)
-    return str(found[-1]).strip() if found else None
+    """Why `salloc` gave nothing: its first error, the cause of the others; without one, the first thing that it said."""
+    for pattern in (r"salloc: error: (.+)", r"salloc: (.+)"):
+        if found := re.search(pattern, text):
+            return found[1].strip()
+    return None
 
 
 def parse_partitions(text: str) -> dict[str, set[PartitionNode]]:

@@ -62,6 +62,11 @@ class Orchestrator(Database):
         return os.path.join(self.path, "smartsim_db.dat")
 
     @property
+    def _interfaces(self) -> list[str]:
+        """The network interfaces, under the name that SmartSim's scripts know."""
+        return self.interfaces
+
+    @property
     def _rai_module(self) -> tuple[str, ...]:
         """How a server loads the AI module: what SmartSim's scripts put on its command line."""
         told = (

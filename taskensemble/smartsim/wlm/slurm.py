@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from taskensemble.settings.arguments import OptionValue
 from taskensemble.wlm.slurm import (
@@ -13,9 +14,37 @@ from taskensemble.wlm.slurm import (
     get_queue,
     get_tasks,
     get_tasks_per_node,
+    partitions,
     release_allocation,
     validate,
 )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a partition.
+
+    Attributes:
+        name: of the node.
+        ppn: its CPUs.
+    """
+
+    name: str
+    ppn: int
+
+    def _is_valid_node(self) -> bool:
+        return bool(self.name) and self.ppn > 0
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition and its nodes."""
+
+    name: str
+    nodes: frozenset[Node]
+
+    def _is_valid_partition(self) -> bool:
+        return bool(self.name) and bool(self.nodes) and all(node._is_valid_node() for node in self.nodes)
 
 
 def _get_alloc_cmd(
@@ -25,6 +54,14 @@ def _get_alloc_cmd(
     arguments = allocation_command(nodes, time, account, options)[1:]
     arguments[arguments.index("-J") + 1] = "SmartSim"
     return arguments
+
+
+def _get_system_partition_info() -> dict[str, Partition]:
+    """The partitions by name; see `taskensemble.wlm.slurm.partitions`."""
+    return {
+        name: Partition(name, frozenset(Node(node.name, node.cpus) for node in nodes))
+        for name, nodes in partitions().items()
+    }
 
 
 __all__ = [

@@ -41,6 +41,16 @@ exp.start(coupled, shown, block=True, summary=True)
 assert exp.get_status(coupled) == [SmartSimStatus.STATUS_COMPLETED] * count
 assert len(shown) == 2
 assert [open(os.path.join(m.path, m.name + ".out")).read() for m in shown] == ["T = 1", "T = 2"]
+# What members print is kept for each run below the experiment's folder; the members' own folders link to the latest.
+link = os.path.join(shown[1].path, "shown_1.out")
+first = os.readlink(link)
+assert first.startswith(os.path.join(exp.exp_path, ".smartsim", "telemetry", "coupled")), first
+assert first.endswith(os.path.join("ensemble", "shown", "shown_1", "shown_1.out")), first
+exp.start(shown, block=True)
+assert os.readlink(link) != first
+assert open(first).read() == open(link).read() == "T = 2"
+assert len(exp._control._jobs.completed) == count + 2
+assert exp._control._jobs.jobs == exp._control.active_orchestrator_jobs == {}
 assert os.path.isfile(os.path.join(shown["shown_1"].path, "smartsim_params.txt"))
 try:
     exp.start(exp.create_ensemble("assets", {"THERMO": 1}, run_settings=settings), exp.create_model("assets", settings))
@@ -49,13 +59,15 @@ except SmartSimError:
 else:
     raise SystemExit("two entities of one name were started")
 rows = exp.summary(style="plain").splitlines()
-assert len(rows) == 1 + count + 2, rows
+assert len(rows) == 1 + count + 4, rows
 with open(os.path.join(sys.argv[1], ".smartsim/telemetry/manifest.json")) as stream:
     recorded = json.load(stream)["runs"][0]["ensemble"]
 assert [model["name"] for model in recorded[1]["models"]] == ["shown_0", "shown_1"]
 # Another experiment takes a database up by the file that SmartSim's manual names, as an Orchestrator.
 database = exp.create_database(port=0)
 exp.start(database)
+assert os.path.islink(os.path.join(database.path, "orchestrator_0.out"))
+assert list(exp._control.active_orchestrator_jobs) == ["orchestrator"]
 other = Experiment("other", exp_path=sys.argv[1])
 again = other.reconnect_orchestrator(os.path.join(sys.argv[1], "orchestrator", "smartsim_db.dat"))
 assert isinstance(again, Orchestrator) and again.get_address() == database.get_address()

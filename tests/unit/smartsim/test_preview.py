@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskensemble.smartsim import Experiment
+from taskensemble.smartsim._core.config import CONFIG
 from taskensemble.smartsim.entity.dbnode import LaunchedShardData
 from taskensemble.smartsim.entity.model import _parse_model_parameters
 from taskensemble.smartsim.error import SSUnsupportedError
@@ -42,7 +43,8 @@ def test_a_model_with_a_database_tells_program_parameters_files_and_client(exp: 
     text = exp.preview(database, model, other, verbosity_level="debug")
     for line in (
         "== Orchestrators ==", "= Database Identifier: db_1 =", "Shards: 1", "TCP/IP Port(s):", "6780", "Network Interface: lo",
-        "Type: redis", "Executable: redis-server", "== Models ==", "= Model Name: hello =", "Executable Arguments:", "spam",
+        "Type: redis", f"Executable: {CONFIG.database_exe}", "== Models ==", "= Model Name: hello =",
+        "Executable Arguments:", "spam",
         "Model Parameters:", "port: 6379", "Tagged Files for Model Configuration:", str(tmp_path / "in.txt"), "Torch Scripts:",
         "Name: norm", "Key Prefix: hello", "Client Configuration:", "Database Identifier: db_1", "Database Backend: redis",
         "Type: Standalone", "Incoming Entities (Available Data Sources):", "other",

@@ -73,6 +73,12 @@ def test_sallocs_answers_are_read() -> None:
     assert slurm.parse_salloc(SALLOC) == "118568"
     assert slurm.parse_salloc(REFUSED) is None
     assert "Invalid account" in str(slurm.parse_salloc_error(REFUSED))
+    assert slurm.parse_salloc_error("salloc: error: no such constraint\n" + REFUSED) == "no such constraint"
+    assert (
+        slurm.parse_salloc_error("salloc: unrecognized option '--x'\nTry 'salloc --help'")
+        == "unrecognized option '--x'"
+    )
+    assert slurm.parse_salloc_error("") is None
 
 
 def test_sinfos_answers_are_read() -> None:

@@ -47,6 +47,24 @@ class Config:
         return _program("REDIS_CLI_PATH", found or "valkey-cli")
 
     @property
+    def database_conf(self) -> str:
+        """A configuration file for a database server that is started by hand: REDIS_CONF, or a plain one of ours.
+
+        What the package itself starts does not read it: `set_db_conf` and its kin set a database up.
+        """
+        path = Path(os.environ.get("REDIS_CONF", Path(__file__).parent / "database.conf")).resolve()
+        if not path.is_file():
+            raise InputError(
+                f"REDIS_CONF: {path} is no file; correct it, or unset it for the one that comes with the package"
+            )
+        return str(path)
+
+    @property
+    def smartsim_key_path(self) -> str:
+        """Folder for keys of SmartSim's Dragon launcher. Nothing here writes to it: there is no such launcher."""
+        return os.environ.get("SMARTSIM_KEY_PATH", str(Path.home() / ".smartsim" / "keys"))
+
+    @property
     def database_file_parse_trials(self) -> int:
         """Looks at a database's files before they are given up."""
         return int(os.environ.get("SMARTSIM_DB_FILE_PARSE_TRIALS") or 10)

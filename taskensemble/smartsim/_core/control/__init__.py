@@ -1,5 +1,6 @@
-"""What a start is given, sorted by kind, and shown."""
+"""What a start is given, sorted by kind, started, and shown."""
 
+from taskensemble.smartsim._core.control.controller import Controller
 from taskensemble.smartsim._core.control.manifest import Manifest
 
-__all__ = ["Manifest"]
+__all__ = ["Controller", "Manifest"]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.errors import InputError
 from taskensemble.plan import check_entities
-from taskensemble.smartsim._core.utils.helpers import fmt_dict
+from taskensemble.smartsim._core.utils.helpers import create_short_id_str, fmt_dict
+
+Data = TypeVar("Data")
+Other = TypeVar("Other")
+
+TELEMETRY = ".smartsim/telemetry"
+"""Folder in an experiment's for what is told of its runs."""
+MANIFEST_FILENAME = "manifest.json"
 
 
 class Manifest:
@@ -21,6 +32,11 @@ class Manifest:
 
     def __init__(self, *args: Entity) -> None:
         self._deployables = check_entities(args)
+
+    @property
+    def deployables(self) -> list[Entity]:
+        """All of them, as they were given."""
+        return list(self._deployables)
 
     @property
     def dbs(self) -> list[Database]:
@@ -76,3 +92,113 @@ class Manifest:
             text += f"Network: {database.interfaces}\nBatch Launch: {database.batch}\n"
             text += f"{database.batch_settings}\n" if database.batch else ""
         return text + "\n"
+
+
+class _LaunchedManifestMetadata(NamedTuple):
+    """Which run of which experiment it was, and where its files are."""
+
+    run_id: str
+    exp_name: str
+    exp_path: str
+    launcher_name: str
+
+    @property
+    def exp_telemetry_subdirectory(self) -> Path:
+        """Of the experiment."""
+        return Path(self.exp_path, TELEMETRY)
+
+    @property
+    def run_telemetry_subdirectory(self) -> Path:
+        """Of the run."""
+        return self.exp_telemetry_subdirectory / self.exp_name / self.run_id
+
+    @property
+    def manifest_file_path(self) -> Path:
+        """The file that lists the experiment's runs."""
+        return self.exp_telemetry_subdirectory / MANIFEST_FILENAME
+
+
+@dataclass(frozen=True)
+class LaunchedManifest(Generic[Data]):
+    """The entities of a run, each with something that belongs to it; ensembles and databases with that of each member."""
+
+    metadata: _LaunchedManifestMetadata
+    models: tuple[tuple[Any, Data], ...]
+    ensembles: tuple[tuple[Any, tuple[tuple[Any, Data], ...]], ...]
+    databases: tuple[tuple[Any, tuple[tuple[Any, Data], ...]], ...]
+
+    def map(self, func: Callable[[Data], Other]) -> LaunchedManifest[Other]:
+        """The same entities, with what `func` makes of what belongs to each."""
+
+        def mapped(pairs: Iterable[tuple[Any, Data]]) -> tuple[tuple[Any, Other], ...]:
+            return tuple((entity, func(data)) for entity, data in pairs)
+
+        return LaunchedManifest(
+            self.metadata,
+            mapped(self.models),
+            tuple((ensemble, mapped(pairs)) for ensemble, pairs in self.ensembles),
+            tuple((database, mapped(pairs)) for database, pairs in self.databases),
+        )
+
+
+@dataclass(frozen=True)
+class LaunchedManifestBuilder(Generic[Data]):
+    """Collects the entities of a run for a `LaunchedManifest`."""
+
+    exp_name: str
+    exp_path: str
+    launcher_name: str
+    run_id: str = field(default_factory=create_short_id_str)
+    _models: list[tuple[Any, Data]] = field(default_factory=list, init=False)
+    _ensembles: list[tuple[Any, tuple[tuple[Any, Data], ...]]] = field(default_factory=list, init=False)
+    _databases: list[tuple[Any, tuple[tuple[Any, Data], ...]]] = field(default_factory=list, init=False)
+
+    @property
+    def _metadata(self) -> _LaunchedManifestMetadata:
+        return _LaunchedManifestMetadata(self.run_id, self.exp_name, self.exp_path, self.launcher_name)
+
+    @property
+    def exp_telemetry_subdirectory(self) -> Path:
+        """Folder for what is told of the experiment's runs."""
+        return self._metadata.exp_telemetry_subdirectory
+
+    @property
+    def run_telemetry_subdirectory(self) -> Path:
+        """Folder for what is told of this run."""
+        return self._metadata.run_telemetry_subdirectory
+
+    def add_model(self, model: Any, data: Data) -> None:
+        """Add a model and what belongs to it."""
+        self._models.append((model, data))
+
+    def add_ensemble(self, ens: Any, data: Sequence[Data]) -> None:
+        """Add an ensemble and what belongs to each member.
+
+        Raises:
+            ValueError: there are no members, or more or fewer than data.
+        """
+        self._ensembles.append((ens, _paired("ens", ens, data)))
+
+    def add_database(self, db_: Any, data: Sequence[Data]) -> None:
+        """Add a database and what belongs to each server.
+
+        Raises:
+            ValueError: as for an ensemble.
+        """
+        self._databases.append((db_, _paired("db_", db_, data)))
+
+    def finalize(self) -> LaunchedManifest[Data]:
+        """What was collected."""
+        return LaunchedManifest(self._metadata, tuple(self._models), tuple(self._ensembles), tuple(self._databases))
+
+
+def _paired(argument: str, entity: Any, data: Sequence[Data]) -> tuple[tuple[Any, Data], ...]:
+    members = list(entity.entities)
+    if not members:
+        raise InputError(f"{argument}={entity.name!r}: Cannot map data to an empty entity sequence; add members first")
+    if len(members) != len(data):
+        raise InputError(
+            f"{argument}={entity.name!r}: Cannot map data sequence of length {len(data)} to entity sequence of length "
+            f"{len(members)}"
+        )
+    return tuple(zip(members, data, strict=True))

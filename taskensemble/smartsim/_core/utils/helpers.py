@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+
+from taskensemble.errors import InputError
 
 BACKENDS = {"tensorflow": "tensorflow", "torch": "torch", "onnxruntime": "onnxruntime"}
 """SmartSim's name of a backend -> the package that it needs here."""
@@ -64,3 +68,40 @@ def create_short_id_str() -> str:
 def fmt_dict(value: dict[str, object]) -> str:
     """A line for each entry."""
     return "\n".join(f"\t{name} = {each}" for name, each in value.items())
+
+
+def encode_cmd(cmd: Sequence[str]) -> str:
+    """A command line as one word of base64.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not cmd:
+        raise InputError("cmd=[]: Invalid cmd supplied; give a program and its arguments")
+    return base64.b64encode("|".join(cmd).encode()).decode("ascii")
+
+
+def decode_cmd(encoded_cmd: str) -> list[str]:
+    """What `encode_cmd` was given.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    if not encoded_cmd:
+        raise InputError("encoded_cmd='': Invalid cmd supplied; give what encode_cmd returned")
+    return base64.b64decode(encoded_cmd).decode().split("|")
+
+
+def get_ts_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def unpack_db_identifier(db_id: str, token: str) -> tuple[str, str]:
+    """The end of a database's environment variables, and its name there: both empty for the unnamed one."""
+    return ("", "") if db_id == "orchestrator" else (token + db_id, db_id)
+
+
+def unpack_colo_db_identifier(db_id: str) -> str:
+    """The end of a colocated database's environment variables."""
+    return f"_{db_id}" if db_id else ""

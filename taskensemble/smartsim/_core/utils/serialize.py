@@ -4,44 +4,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskensemble.entity import Database, Ensemble, Entity, Model
-from taskensemble.smartsim._core.config import CONFIG
+from taskensemble.entity import Database, Ensemble, Model
+from taskensemble.smartsim._core.control.manifest import MANIFEST_FILENAME
 
 if TYPE_CHECKING:
-    from taskensemble.experiment import Experiment
-
-MANIFEST_FILENAME = "manifest.json"
+    from taskensemble.smartsim._core.control.manifest import LaunchedManifest
 
 
-def save_launch_manifest(experiment: Experiment, run_id: str, entities: Iterable[Entity]) -> None:
+def save_launch_manifest(manifest: LaunchedManifest[Any]) -> None:
     """Add a run to the file in the experiment's folder, which is made with its first."""
-    path = Path(experiment.exp_path, CONFIG.telemetry_subdir, MANIFEST_FILENAME)
+    about = manifest.metadata
+    path = about.manifest_file_path
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    else:
-        about = {"name": experiment.name, "path": experiment.exp_path, "launcher": experiment.launcher}
-        manifest = {
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        listed = {
             "schema info": {"schema_name": "entity manifest", "version": "0.0.4"},
-            "experiment": about,
+            "experiment": {"name": about.exp_name, "path": about.exp_path, "launcher": about.launcher_name},
             "runs": [],
         }
-    listed = list(entities)
-    manifest["runs"].append(
+    listed["runs"].append(
         {
-            "run_id": run_id,
+            "run_id": about.run_id,
             "timestamp": time.time_ns() // 1_000_000,
-            "model": [_model(entity) for entity in listed if isinstance(entity, Model)],
-            "orchestrator": [_database(entity) for entity in listed if isinstance(entity, Database)],
-            "ensemble": [_ensemble(entity) for entity in listed if isinstance(entity, Ensemble)],
+            "model": [_model(model) for model, _ in manifest.models],
+            "orchestrator": [_database(database) for database, _ in manifest.databases],
+            "ensemble": [_ensemble(ensemble) for ensemble, _ in manifest.ensembles],
         }
     )
     written = path.with_suffix(".new")
-    written.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    written.write_text(json.dumps(listed, indent=2), encoding="utf-8")
     written.replace(path)
 
 
@@ -93,3 +88,6 @@ def _batch(settings: Any) -> dict[str, Any]:
         "batch_command": settings.batch_cmd,
         "batch_args": {name: str(value) for name, value in settings.batch_args.items()},
     }
+
+
+__all__ = ["MANIFEST_FILENAME", "save_launch_manifest"]
