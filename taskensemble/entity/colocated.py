@@ -123,7 +123,12 @@ class ColocatedDatabase:
         known: dict[str, Any] = (
             {"port": self.port, "ifname": self.interfaces[0] if len(self.interfaces) == 1 else list(self.interfaces)}
             if self.transport == "tcp"
-            else {"unix_socket": self.unix_socket, "socket_permissions": int(f"{self.socket_permissions:o}")}
+            else {
+                "unix_socket": self.unix_socket,
+                "socket_permissions": int(f"{self.socket_permissions:o}"),
+                # No server listens on a port then.
+                "port": 0,
+            }
         )
         return known | {
             "cpus": self.cpus,

@@ -8,8 +8,10 @@ from typing import Any
 
 import taskensemble.entity
 from taskensemble.entity.colocated import ColocatedDatabase, pinned_cpus
+from taskensemble.entity.files import AttachedFiles
 from taskensemble.entity.parameters import scalar_text
 from taskensemble.settings import BatchSettings, RunSettings
+from taskensemble.smartsim.entity.files import EntityFiles
 
 
 class Model(taskensemble.entity.Model):
@@ -30,6 +32,15 @@ class Model(taskensemble.entity.Model):
             run_settings, path = path, run_settings
         folder = path if isinstance(path, (str, os.PathLike)) else None
         super().__init__(name, params, run_settings, folder, params_as_args, batch_settings, **kwargs)
+
+    @property
+    def files(self) -> EntityFiles | None:
+        """Files that the program finds in its folder; None: none are attached."""
+        return self._files
+
+    @files.setter
+    def files(self, files: AttachedFiles | None) -> None:
+        self._files = files if files is None or isinstance(files, EntityFiles) else EntityFiles.made_of(files)
 
     @staticmethod
     def _create_pinning_string(pin_ids: Any, cpus: int) -> str | None:

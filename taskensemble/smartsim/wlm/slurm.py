@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskensemble.settings.arguments import OptionValue
 from taskensemble.wlm.slurm import (
@@ -20,8 +21,7 @@ from taskensemble.wlm.slurm import (
 )
 
 
-@dataclass(frozen=True)
-class Node:
+class ComputeNode(NamedTuple):
     """A node of a partition.
 
     Attributes:
@@ -29,11 +29,11 @@ class Node:
         ppn: its CPUs.
     """
 
-    name: str
-    ppn: int
+    name: str | None = None
+    ppn: int | None = None
 
     def _is_valid_node(self) -> bool:
-        return bool(self.name) and self.ppn > 0
+        return bool(self.name) and bool(self.ppn)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Partition:
     """A partition and its nodes."""
 
     name: str
-    nodes: frozenset[Node]
+    nodes: frozenset[ComputeNode]
 
     def _is_valid_partition(self) -> bool:
         return bool(self.name) and bool(self.nodes) and all(node._is_valid_node() for node in self.nodes)
@@ -59,12 +59,14 @@ def _get_alloc_cmd(
 def _get_system_partition_info() -> dict[str, Partition]:
     """The partitions by name; see `taskensemble.wlm.slurm.partitions`."""
     return {
-        name: Partition(name, frozenset(Node(node.name, node.cpus) for node in nodes))
+        name: Partition(name, frozenset(ComputeNode(node.name, node.cpus) for node in nodes))
         for name, nodes in partitions().items()
     }
 
 
 __all__ = [
+    "ComputeNode",
+    "Partition",
     "get_allocation",
     "get_default_partition",
     "get_hosts",

@@ -10,8 +10,10 @@ from tabulate import tabulate
 
 import taskensemble.entity
 from taskensemble.smartsim import Experiment, log
+from taskensemble.smartsim._core.generation import Generator
 from taskensemble.smartsim.database import Orchestrator
 from taskensemble.smartsim.entity import DBModel, DBScript, Ensemble, EntityList, EntitySequence, Model, SmartSimEntity
+from taskensemble.smartsim.entity.files import EntityFiles
 from taskensemble.smartsim.entity.strategies import create_all_permutations, random_permutations, step_values
 from taskensemble.smartsim.error import SmartSimError, SSUnsupportedError
 from taskensemble.smartsim.settings import DragonRunSettings, RunSettings
@@ -227,3 +229,35 @@ def test_an_entity_made_without_the_experiment_is_generated_in_its_folder(experi
     experiment.generate(ensemble)
     assert ensemble[0].path == f"{experiment.exp_path}/e/e_0"
     assert Path(ensemble[0].path).is_dir()
+
+
+def test_attached_files_are_lists_that_a_driver_may_compare_and_change(tmp_path, settings, experiment):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(";x;")
+    a, b, c = (str(tmp_path / name) for name in ("a", "b", "c"))
+    files = EntityFiles(a, None, [b])
+    assert (files.tagged, files.copy, files.link) == ([a], [], [b])
+    assert "Symlink" in str(files)
+    with pytest.raises(TypeError, match="paths are strings"):
+        EntityFiles([1])
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        EntityFiles(copy=[f"{a}/nowhere"])
+    ensemble = experiment.create_ensemble("e", {"x": [1, 2]}, run_settings=settings)
+    assert ensemble[0].files is None
+    ensemble.attach_generator_files(to_configure=a)
+    assert [member.files for member in ensemble] == [EntityFiles(a), EntityFiles(a)]
+    ensemble[1].files.copy.append(c)
+    experiment.generate(ensemble)
+    assert [(Path(member.path) / "a").read_text() for member in ensemble] == ["1", "2"]
+    assert [(Path(member.path) / "c").exists() for member in ensemble] == [False, True]
+
+
+def test_a_colocated_database_with_a_socket_has_no_port(settings):
+    model = Model("m", {}, settings)
+    model.colocate_db_uds(unix_socket="/tmp/x.sock")
+    assert model.run_settings.colocated_db_settings["port"] == 0
+
+
+def test_a_generator_refuses_expressions_for_tags(tmp_path):
+    with pytest.raises(SSUnsupportedError, match=r"ModelWriter\(\)\.set_tag"):
+        Generator(str(tmp_path)).set_tag(";", "(;.+;)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from taskensemble.entity import Entity
+from taskensemble.errors import UnsupportedError
 from taskensemble.smartsim.experiment import Experiment
 from taskensemble.smartsim.records import RECORD
 
@@ -29,8 +30,17 @@ class Generator:
         """The record of the parameters of what was made last."""
         return os.path.join(self.gen_path, RECORD)
 
-    def set_tag(self, tag: str) -> None:
-        """Say what stands around a parameter's name in tagged files."""
+    def set_tag(self, tag: str, regex: str | None = None) -> None:
+        """Say what stands around a parameter's name in tagged files.
+
+        Raises:
+            UnsupportedError: `regex` is given.
+        """
+        if regex:
+            raise UnsupportedError(
+                f"regex={regex!r}: folders are generated with tags, not with expressions; write the files with "
+                "ModelWriter().set_tag(tag, regex)"
+            )
         self._tag = tag
 
     def generate_experiment(self, *entities: Entity) -> None:
