@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
                 break
         time.sleep(LOOK_SECONDS)
     code = worker.poll()
-    if code is not None:
+    # A job's end is told to its worker too, which may be done with it before this process looks again.
+    if code is not None and not told():
         logger.error("The worker %s ended by itself with status %d.", name, code)
         return 1
     worker.send_signal(signal.SIGTERM)
