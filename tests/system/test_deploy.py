@@ -141,7 +141,7 @@ def test_members_run_on_the_control_plane_and_workers_of_a_job(slurm: SlurmClust
     job = submitted.stdout.strip().split(";")[0]
     log = folder / f"taskensemble-{job}.log"
     record = folder / ".taskensemble" / "control.json"
-    wait_until(lambda: record.exists() and "listens" in log.read_text(), 60, "the job's control plane listens")
+    wait_until(lambda: record.exists() and "Control plane" in log.read_text(), 60, "the job's control plane is up")
     (folder / "driver.py").write_text(
         "from taskensemble import Experiment\n"
         "exp = Experiment('inside')\n"
