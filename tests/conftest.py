@@ -41,7 +41,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if getattr(session.config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
         return  # the controller runs no test; its xdist workers carry its token
     token = os.environ[TOKEN]
-    deadline = time.monotonic() + 15
+    # The guard of a killed worker looks for its store for 30 s before it ends.
+    deadline = time.monotonic() + 45
     while (left := list(_marked(token))) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid, command in left:
