@@ -58,7 +58,9 @@ class Row:
 class Stack:
     """An AI database with the models stored, plain and batched, and a raw socket to it."""
 
-    def __init__(self, folder: Path, subjects: Sequence[Subject], poll: int | None, name: str, device: str = "CPU") -> None:
+    def __init__(
+        self, folder: Path, subjects: Sequence[Subject], poll: int | None, name: str, device: str = "CPU"
+    ) -> None:
         self.folder = folder
         self.record: DatabaseAddressRecord = start_database(
             DatabaseOptions(name=name, folder=folder, port=free_port(), poll=poll)
