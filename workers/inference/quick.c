@@ -342,8 +342,6 @@ static int run_unit(Quick *quick, const char *frame, size_t length) {
     return 1;
 }
 
-/* ---- The socket ---- */
-
 /* ---- The mailbox ---- */
 
 static int mail_change(Mailbox *mailbox, uint32_t from, uint32_t to) {
@@ -391,6 +389,8 @@ static void answer_mail(Quick *quick) {
     }
     if (!mail_change(mailbox, MAIL_POSTED, end)) mail_change(mailbox, MAIL_ABANDONED, MAIL_IDLE);
 }
+
+/* ---- The socket ---- */
 
 /* Looks at the socket until something arrives or the time for it is over. Returns what recv returned, -1 with EAGAIN for nothing. */
 static ssize_t poll_socket(Quick *quick, char *target, size_t room) {
