@@ -64,6 +64,7 @@ class ArrayBackend:
     """A backend whose native values are NumPy arrays, and which runs no scripts."""
 
     bytes_of = None
+    placed = None
 
     def limit_runs(self, milliseconds: int) -> None:
         """Nothing here interrupts a run: the module replaces a worker that takes too long."""

@@ -83,6 +83,8 @@ class Backend(Protocol):
     version: str
     bytes_of: Callable[[Any], Any] | None
     """Makes an object with the buffer protocol of a native value; None: native values have one."""
+    placed: Callable[[Any], Any] | None
+    """Makes a native value of a reusable array, in the device's own memory; None: the array is one."""
 
     def limit_runs(self, milliseconds: int) -> None:
         """End runs that take longer, where the backend can."""

@@ -179,7 +179,7 @@ class Session:
             elif len(items) == 1 and len(item.wanted) == 1 and len(unit) <= LONGEST:
                 arrays = self._arrays(unit, item)
                 if arrays is not None:
-                    call = functools.partial(self._call, item)
+                    call = functools.partial(self._call_reusable, item)
                     self._templates[version_of(unit)] = Template(unit, item, arrays, call)
 
     def _remember_quickly(self, quickly: quick.Quick, unit: bytearray, run: Run) -> None:
@@ -188,10 +188,13 @@ class Session:
         if arrays is None:
             return
         outputs = len(run.wanted)
+        call: Callable[..., Any]
         if model.forward is not None and outputs == 1:
-            quickly.remember(unit, run, arrays, model.forward, single=True)
+            call, single = model.forward, True
         else:
-            quickly.remember(unit, run, arrays, lambda *inputs: model.run([*inputs], outputs), single=False)
+            call, single = (lambda *inputs: model.run([*inputs], outputs)), False
+        placed = self._backend.placed
+        quickly.remember(unit, run, arrays, call if placed is None else _placing(call, placed), single=single)
 
     def _arrays(self, unit: bytearray, run: Run) -> list[Reusable] | None:
         """Arrays to copy a run's inputs into; None when they are not all inside the unit's frame, or of no such type."""
@@ -288,6 +291,11 @@ class Session:
             inputs.append(earlier[value.output])
         return self._call(item, inputs)
 
+    def _call_reusable(self, item: Run, arrays: list[Any]) -> Sequence[Any]:
+        """The native outputs of a RUN on arrays of `Backend.reusable`."""
+        placed = self._backend.placed
+        return self._call(item, arrays if placed is None else [placed(array) for array in arrays])
+
     def _call(self, item: Run, inputs: list[Any]) -> Sequence[Any]:
         """The native outputs of a RUN on native inputs."""
         if item.style == STYLE_MODEL:
@@ -308,6 +316,11 @@ class Session:
             keys=item.keys,
             args=item.args,
         )
+
+
+def _placing(call: Callable[..., Any], placed: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The same call for reusable arrays."""
+    return lambda *arrays: call(*map(placed, arrays))
 
 
 def _microseconds(started: int) -> int:

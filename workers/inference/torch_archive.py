@@ -75,7 +75,7 @@ def load(path: str, device: torch.device) -> Loaded:
     check_graph(graph)
     schema = script._get_method("forward").schema
     names = [argument.name for argument in schema.arguments[1:] if not argument.has_default_value()]
-    forward = _optimised(module, str(graph))
+    forward = _optimised(module, str(graph), device)
     return Loaded(forward, names, _output_names(schema), "prim::SetAttr" in str(graph))
 
 
@@ -125,12 +125,16 @@ def _kinds(block: Any) -> Iterator[str]:
                 yield from _kinds(node.g(attribute))
 
 
-def _optimised(module: Any, graph: str) -> Callable[..., Any]:
-    """The module's forward, frozen where torch can; called below nn.Module, whose hooks cost more than a small layer."""
+def _optimised(module: Any, graph: str, device: torch.device) -> Callable[..., Any]:
+    """The module's forward, called below nn.Module, whose hooks cost more than a small layer.
+
+    On a CPU it is frozen where torch can. On a GPU not: the fused convolutions that torch puts into frozen graphs
+    made a ResNet-18 half as slow again there (docs/clusters/gpus.md).
+    """
     if "aten::grad(" in graph or "aten::backward(" in graph:
         return _with_gradients(module)
     forward = None
-    if not any(submodule.training for submodule in module.modules()):
+    if device.type == "cpu" and not any(submodule.training for submodule in module.modules()):
         try:
             frozen = torch.jit.freeze(module)
             forward = frozen._c._get_method("forward")

@@ -66,7 +66,8 @@ class TorchBackend:
         self.version = str(torch.__version__)
         self._device = device
         self._on_cpu = device.type == "cpu"
-        self.bytes_of: Callable[[Any], Any] = torch.Tensor.numpy
+        self.bytes_of: Callable[[Any], Any] = torch.Tensor.numpy if self._on_cpu else _on_host
+        self.placed: Callable[[Any], Any] | None = None if self._on_cpu else self._copied_there
         self._inference = torch.inference_mode()
         self._inference.__enter__()
 
@@ -98,16 +99,25 @@ class TorchBackend:
         return value if self._on_cpu else value.to(self._device)
 
     def reusable(self, code: int, dims: Dims) -> tuple[torch.Tensor, memoryview] | None:
-        """A tensor to copy inputs into, and its bytes; none on a GPU."""
+        """A tensor to copy inputs into, and its bytes; for a GPU it lies in pinned memory, which the GPU reads by itself."""
         dtype = _DTYPES.get(code)
-        if dtype is None or 0 in dims or not self._on_cpu:
+        if dtype is None or 0 in dims:
             return None
-        array: Any = numpy.empty(dims, _NUMPY_DTYPES[code])
-        return torch.from_numpy(array), memoryview(array.reshape(-1).data).cast("B")
+        try:
+            tensor = torch.empty(dims, dtype=dtype, pin_memory=not self._on_cpu)
+        except RuntimeError:  # no more memory may be pinned
+            return None
+        return tensor, memoryview(tensor.numpy().reshape(-1).data).cast("B")
+
+    def _copied_there(self, pinned: torch.Tensor) -> torch.Tensor:
+        # Nothing waits for this copy: an output is fetched after it, in the same stream, before the next unit is written here.
+        return pinned.to(self._device, non_blocking=True)
 
     def wire(self, value: torch.Tensor) -> Tensor:
         """Type, dims and bytes of a tensor. Half precision, which the wire has no type for, becomes FLOAT."""
         array: Any
+        if not self._on_cpu:
+            value = value.cpu()  # that NumPy cannot read a GPU's memory is an expensive exception
         try:
             array = value.numpy() if value.dtype is not torch.float16 else value.float().numpy()
         except (RuntimeError, TypeError):
@@ -118,6 +128,10 @@ class TorchBackend:
         if array.nbytes < _COPIED_BELOW:
             return Tensor(code, array.shape, array.tobytes())
         return Tensor(code, array.shape, memoryview(numpy.ascontiguousarray(array).reshape(-1).data).cast("B"))
+
+
+def _on_host(value: torch.Tensor) -> Any:
+    return value.cpu().numpy()
 
 
 def _plain(value: torch.Tensor) -> torch.Tensor:
