@@ -1,6 +1,6 @@
 """`python -m benchmarks` prints every table, `python -m benchmarks NAME …` one, `--markdown` all but the AI's as
 docs/performance.md has them, with the ratios as `benchmarks/baseline.json` keeps them. `--check`, and all tables together, fail
-when a ratio to a peer has fallen by a quarter.
+when a ratio to a peer has fallen by a quarter; `--check` also when what a member costs has risen by one as runs grow.
 
     members [N]        members a second, CPU time a member, memory of worker and broker, stop
     side_by_side [N]   the same members with the peers
@@ -90,8 +90,9 @@ def main(arguments: list[str]) -> int:
     """Print what is asked for."""
     if not arguments or arguments == ["--markdown"]:
         return everything(bool(arguments))
-    if arguments[0] == "--check":
-        arguments = ["side_by_side", *arguments]
+    if arguments == ["--check"]:
+        checks = (["side_by_side", "--check"], ["flat", "--check"])
+        return max([main(each) for each in checks])
     if arguments[0] not in NAMES:
         print(__doc__)
         return 2

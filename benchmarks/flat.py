@@ -1,4 +1,4 @@
-"""Cost as it grows: `python -m benchmarks.flat [most members]`. Members, workers and slots, each over decades, with simulated
+"""Cost as it grows: `python -m benchmarks.flat [most members]`, or `--check` against `benchmarks/flat.json`. Members, workers and slots, each over decades, with simulated
 children. A million members take minutes, so they are asked for by hand.
 
 A figure is the time from the first start to the last end over the number of members: the worker's and the broker's work, without
@@ -7,9 +7,12 @@ the programs. Simulated workers share one core, so the time of many workers is t
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.rows import Row, text
 from benchmarks.scale.simulation import Spent, simulation
@@ -18,6 +21,10 @@ MEMBERS = (100, 1_000, 10_000, 100_000, 1_000_000)
 WORKERS = (1, 4, 16, 64)
 SLOTS = (1, 8, 32, 128)
 SIZE = 5_000
+BASELINE = Path(__file__).with_name("flat.json")
+"""What `--check` compares with; written by `--json benchmarks/flat.json`."""
+ALLOWED_RISE = 0.25
+"""A figure that rises by more than this share fails the check."""
 
 
 def growing_members(sizes: Sequence[int]) -> list[tuple[int, Spent]]:
@@ -74,5 +81,51 @@ def rows(most: int = 100_000) -> list[Row]:
     return found
 
 
+def figures() -> dict[str, float]:
+    """What must not rise: the quickest runs beside each other, and counts, which other work on the machine does not disturb."""
+    with simulation(1, 64) as simulated:
+        simulated.run(1_000)
+        turns = [(simulated.run(SIZE // 5), simulated.run(SIZE * 2)) for _ in range(3)]
+    small, large = (min(runs, key=lambda each: each.span) for runs in zip(*turns, strict=True))
+    (_, _, many) = growing([(16, 16)])[0]
+    return {
+        "time a member, ten times as many": (large.span / large.members) / (small.span / small.members),
+        "commands a member, one worker": large.commands,
+        "commands a member, 16 workers": many.commands,
+        "requests a member, one worker": large.requests,
+        "requests a member, 16 workers": many.requests,
+    }
+
+
+def check(found: Mapping[str, float], baseline: Mapping[str, float]) -> int:
+    """Compare with the baseline; 1 when a figure has risen by more than a quarter."""
+    status = 0
+    for what, before in baseline.items():
+        now = found[what]
+        verdict = "ok" if now <= before * (1 + ALLOWED_RISE) else "ROSE"
+        status |= verdict == "ROSE"
+        print(f"  {what:<36} baseline {before:.2f}, now {now:.2f}: {verdict}")
+    return status
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table, or check what grows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flat", description=__doc__)
+    parser.add_argument("most", nargs="?", type=int, default=100_000, help="most members of a run")
+    parser.add_argument(
+        "--check", action="store_true", help="fail when a figure rose by a quarter against the baseline"
+    )
+    parser.add_argument("--baseline", type=Path, default=BASELINE, help="the figures to compare with")
+    parser.add_argument("--json", type=Path, help="write the figures of the check here")
+    options = parser.parse_args(arguments)
+    if not options.check and not options.json:
+        print(text(rows(options.most)))
+        return 0
+    found = figures()
+    if options.json:
+        options.json.write_text(json.dumps({what: round(value, 3) for what, value in found.items()}, indent=2) + "\n")
+    return check(found, json.loads(options.baseline.read_text())) if options.check else 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(text(rows(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)) + "\n")
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -13,15 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.scale.broker import Broker, Counts
 from benchmarks.scale.worker import READY
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, TemplateRecord
-from taskensemble.engine.store import Store, run_key
+from taskensemble.engine.store import Store
 
 READY_WITHIN = 1200.0
+SPAN_BATCH = 50_000
+"""Members whose times are read at once."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,15 @@ class Simulation:
         run_id = self.publish(members)
         self._wait(run_id, lambda status: status.state.final, timeout)
         found = spent(before, self.broker.counts(), self.workers, self.slots, members, time.monotonic() - begun)
-        return replace(found, span=self._span(run_id))
+        return replace(found, span=self._span(run_id, members))
 
-    def _span(self, run_id: str) -> float:
-        stream = run_key(run_id)[:-3] + "events"
-        first: Any = self.broker.redis.xrange(stream, count=20)
-        last: Any = self.broker.redis.xrevrange(stream, count=20)
-        starts = [name for name, fields in first if fields[b"k"] == b"start"]
-        ends = [name for name, fields in last if fields[b"k"] == b"end"]
-        return (_milliseconds(ends[0]) - _milliseconds(starts[0])) / 1e3
+    def _span(self, run_id: str, size: int) -> float:
+        begun, ended = math.inf, 0.0
+        for first in range(0, size, SPAN_BATCH):
+            for attempt in self.store.attempts(run_id, range(first, min(first + SPAN_BATCH, size))):
+                assert attempt.started is not None and attempt.ended is not None
+                begun, ended = min(begun, attempt.started), max(ended, attempt.ended)
+        return ended - begun
 
     def publish(self, members: int) -> str:
         """Writes and publishes a run, as a driver does."""
@@ -141,10 +143,6 @@ class Simulation:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{run_id} did not get there within {timeout:g} s: {self.store.status(run_id)}")
             time.sleep(0.02)
-
-
-def _milliseconds(identifier: bytes) -> int:
-    return int(identifier.partition(b"-")[0])
 
 
 @contextmanager

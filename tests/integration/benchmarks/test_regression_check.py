@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import side_by_side
+from benchmarks import flat, side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +30,13 @@ def test_the_command_fails_beside_a_baseline_that_is_out_of_reach(tmp_path: Path
     doctored = tmp_path / "baseline.json"
     doctored.write_text(json.dumps({"xargs": 1000.0}))
     assert side_by_side.main(["40", "--rounds", "1", "--check", "--baseline", str(doctored)]) == 1
+
+
+@pytest.mark.parametrize(("now", "fails"), [(1.0, False), (1.24, False), (1.26, True)])
+def test_what_a_member_costs_may_rise_by_a_quarter_as_runs_grow_and_no_further(now: float, fails: bool) -> None:
+    assert flat.check({"commands a member": now}, {"commands a member": 1.0}) == int(fails)
+
+
+def test_what_grows_has_a_baseline_of_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "SIZE", 200)
+    assert flat.figures().keys() == json.loads(flat.BASELINE.read_text()).keys()
