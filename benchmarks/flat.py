@@ -1,8 +1,10 @@
-"""Cost as it grows: `python -m benchmarks.flat [most members]`, or `--check` against `benchmarks/flat.json`. Members, workers and slots, each over decades, with simulated
-children. A million members take minutes, so they are asked for by hand.
+"""Cost as it grows: `python -m benchmarks.flat [most members]`, or `--check` against `benchmarks/flat.json`. Members, workers and
+slots, each over decades, with simulated children. A million members take minutes, so they are asked for by hand.
 
 A figure is the time from the first start to the last end over the number of members: the worker's and the broker's work, without
-the programs. Simulated workers share one core, so the time of many workers is that of their work, not of their waiting.
+the programs. Simulated workers share one core, so the time of many workers is that of their work, not of their waiting. With
+members that last no time at all a worker and the broker may wait for one another, or work at once: CPU time tells the one from
+the other.
 """
 
 from __future__ import annotations
@@ -72,6 +74,9 @@ def rows(most: int = 100_000) -> list[Row]:
         found.append(
             Row(f"time a member, {what}: farthest from the median", spread(times), "%", 20, beside=f"us: {beside}")
         )
+        costs = [each.cpu_us + each.workers_us for _, each in group]
+        beside = ", ".join(f"{name}: {each.cpu_us:.0f} + {each.workers_us:.0f}" for name, each in group)
+        found.append(Row("  CPU time of broker and workers", spread(costs), "%", 20, beside=f"us: {beside}"))
         requests = ", ".join(f"{name}: {each.requests:.2f}" for name, each in group)
         most_requests = max(each.requests for _, each in group)
         found.append(Row("  requests to the broker a member, the most", most_requests, "", beside=requests))

@@ -10,12 +10,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.scale.broker import Broker, Counts
+from benchmarks.scale.broker import Broker, Counts, cpu_seconds
 from benchmarks.scale.worker import READY
 from taskensemble.engine import messages
 from taskensemble.engine.records import CommandRecord, EntityRecord, MemberRecord, RunRecord, RunStatus, TemplateRecord
@@ -46,6 +46,8 @@ class Spent:
     by_command: dict[str, float]
     span: float = 0.0
     """Seconds from the first member's start to the last one's end: without the set-up of the run."""
+    workers_us: float = 0.0
+    """The workers' CPU time a member, in microseconds."""
 
     @property
     def rate(self) -> float:
@@ -81,27 +83,30 @@ def spent(before: Counts, after: Counts, workers: int, slots: int, members: int,
 class Simulation:
     """Workers that wait for members, and the broker that they share."""
 
-    def __init__(self, broker: Broker, folder: Path, workers: int, slots: int) -> None:
+    def __init__(self, broker: Broker, folder: Path, workers: int, slots: int, pids: Sequence[int]) -> None:
         self.broker = broker
         self.folder = folder
         self.workers = workers
         self.slots = slots
+        self._pids = pids
         self.store = Store.connect(broker.url)
 
     def run(self, members: int, timeout: float = 3600.0) -> Spent:
         """Runs an ensemble to its end, its publication included."""
-        before = self.broker.counts()
+        before, worked = self.broker.counts(), sum(map(cpu_seconds, self._pids))
         begun = time.monotonic()
         run_id = self.publish(members)
         self._wait(run_id, lambda status: status.state.final, timeout)
         found = spent(before, self.broker.counts(), self.workers, self.slots, members, time.monotonic() - begun)
-        return replace(found, span=self._span(run_id, members))
+        worked = sum(map(cpu_seconds, self._pids)) - worked
+        return replace(found, span=self._span(run_id, members), workers_us=worked / members * 1e6)
 
     def _span(self, run_id: str, size: int) -> float:
         begun, ended = math.inf, 0.0
         for first in range(0, size, SPAN_BATCH):
             for attempt in self.store.attempts(run_id, range(first, min(first + SPAN_BATCH, size))):
-                assert attempt.started is not None and attempt.ended is not None
+                assert attempt.started is not None
+                assert attempt.ended is not None
                 begun, ended = min(begun, attempt.started), max(ended, attempt.ended)
         return ended - begun
 
@@ -176,7 +181,7 @@ def simulation(workers: int, slots: int, *, processes: int = 1, seconds: float =
             assert child.stdout is not None
             if child.stdout.readline() != READY:
                 raise RuntimeError("the simulated workers of a process ended before they were connected")
-        yield Simulation(broker, folder, workers, slots)
+        yield Simulation(broker, folder, workers, slots, [child.pid for child in children])
     finally:
         for child in children:
             try:
