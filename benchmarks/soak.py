@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +59,12 @@ def use(plane: Plane) -> Use:
 
 def soak(minutes: float) -> list[Row]:
     """The rows of so many minutes of runs."""
-    with tempfile.TemporaryDirectory(prefix="te-soak-") as folder, ThreadPoolExecutor(QUERIES) as pool:
-        plane = Plane(Path(folder))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="te-soak-")))
+        pool = stack.enter_context(ThreadPoolExecutor(QUERIES))
+        plane = stack.enter_context(closing(Plane(folder)))
         plane.worker(2)
-        experiment = Experiment("soak", exp_path=Path(folder), broker=plane.url, keep_records=KEEP)
+        experiment = stack.enter_context(Experiment("soak", exp_path=folder, broker=plane.url, keep_records=KEEP))
         program = experiment.create_run_settings("/bin/true")
         ensemble = experiment.create_ensemble("e", replicas=MEMBERS, run_settings=program, keep_outputs="failed")
         begun = time.monotonic()
@@ -84,8 +86,6 @@ def soak(minutes: float) -> list[Row]:
             if first is None and gone > minutes * 20:
                 first = _settled(plane)
         last = _settled(plane)
-        experiment.close()
-        plane.close()
     if first is None:
         raise RuntimeError("the time was too short for a run")
     rows = [
