@@ -31,6 +31,10 @@ class EntityExistsError(TaskensembleError):
     """Two entities, or two assets, of one name."""
 
 
+class EntityRunningError(EntityExistsError, UnsupportedError):
+    """An entity of that name has not ended yet."""
+
+
 class UserStrategyError(TaskensembleError):
     """A user's permutation strategy returned something else than a list of dicts."""
 

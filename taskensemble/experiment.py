@@ -23,7 +23,7 @@ from taskensemble.databases import Databases
 from taskensemble.engine.allocation import check_allocation, check_room, of_this_process
 from taskensemble.engine.records import State as Status
 from taskensemble.errors import (
-    EntityExistsError,
+    EntityRunningError,
     InputError,
     InputTypeError,
     RunNotFoundError,
@@ -558,8 +558,10 @@ class Experiment:
     def _interrupted(self, kill: bool) -> None:
         """Ctrl-C came while the driver waited."""
         if kill:
-            logger.warning("Interrupted: stopping everything of the experiment %s.", self.name)
             running = self._history.active()
+            if not running and not self._databases.active():
+                return
+            logger.warning("Interrupted: stopping everything of the experiment %s.", self.name)
             self.stop_all()
             for handle in running:
                 logger.warning(
@@ -978,7 +980,7 @@ class Experiment:
         record = place.handle.record
         ensemble = next(each.name for each in record.entities if each.first <= place.first < each.first + each.size)
         where = record.run_id if place.entity is not None else f"{record.run_id} of {ensemble!r}"
-        raise EntityExistsError(
+        raise EntityRunningError(
             f"{name!r} has not ended in the run {where}: stop it there (exp.stop), or wait for its end (exp.poll), before it is "
             "started again."
         )

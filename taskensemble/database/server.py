@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import ipaddress
 import os
-import re
 import shutil
 import socket
 import struct
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from taskensemble import guard
 from taskensemble.errors import DatabaseError, InputError
+from taskensemble.server_settings import check_server_setting
 
 from .connection import Login, Refused, connected
 
@@ -36,10 +36,6 @@ LONGEST_SOCKET_PATH = 107
 _SIOCGIFADDR = 0x8915
 _READY_WITHIN = 60.0
 _GRACE = 10.0
-_KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
-_OWN_SETTINGS = frozenset(
-    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "include", "cluster-enabled")
-)
 _RESTRICTED = (
     "on nopass ~* &* +@all -@admin -@dangerous -ai._worker -ai.config +ai.config|get +ai.config|loadbackend +info +keys +sort "
     "+cluster|slots +cluster|shards +cluster|info +cluster|nodes +cluster|keyslot +cluster|myid"
@@ -232,12 +228,7 @@ def configuration(options: ServerOptions) -> str:
         digest = hashlib.sha256(options.secret.encode()).hexdigest()
         lines += [f"user default {_RESTRICTED}", f"user {ADMINISTRATOR} on #{digest} ~* &* +@all"]
     for key, value in options.settings.items():
-        if not _KEY.fullmatch(key) or "\n" in value:
-            raise InputError(
-                f"{key!r}={value!r} is no configuration of a server: give a name as in valkey.conf and one line"
-            )
-        if key.lower() in _OWN_SETTINGS:
-            raise InputError(f"{key!r} cannot be configured: the database sets it by its own arguments")
+        check_server_setting(key, value)
         lines.append(f"{key} {value or _quoted('')}")
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from taskensemble.checked import unknown_argument
 from taskensemble.errors import InputError, InputTypeError, UnsupportedError
+from taskensemble.server_settings import check_server_setting
 
 _RAI_ARGUMENTS = ("threads_per_queue", "inter_op_parallelism", "intra_op_parallelism")
 _RAI_NAMES = {"inter_op_threads": "inter_op_parallelism", "intra_op_threads": "intra_op_parallelism"}
@@ -87,7 +88,7 @@ class ColocatedDatabase:
         db_identifier: str,
         db_settings: Mapping[str, Any],
     ) -> ColocatedDatabase:
-        """A database on a Unix socket. `socket_permissions` is read as octal digits: 755.
+        """A database on a Unix socket. `socket_permissions` is read as octal digits: 755. A port in the settings has no effect.
 
         Raises:
             InputError, InputTypeError, UnsupportedError: as for tcp; a socket's path longer than the 107 bytes that one may have.
@@ -109,7 +110,9 @@ class ColocatedDatabase:
         ):
             raise InputError(f"socket_permissions={socket_permissions!r}; write the octal digits, such as 755")
         _check_settings("colocate_db_uds", ("unix_socket", "socket_permissions"), db_settings)
-        common = _common(db_cpus, custom_pinning, debug, db_identifier, db_settings)
+        # Drivers hand both kinds of database the same arguments, and SmartSim takes them.
+        settings = {name: value for name, value in db_settings.items() if name not in ("port", "ifname")}
+        common = _common(db_cpus, custom_pinning, debug, db_identifier, settings)
         return cls("unix", unix_socket=unix_socket, socket_permissions=int(digits, 8), **common)
 
     @property
@@ -160,12 +163,21 @@ def _common(cpus: int, pinning: object, debug: bool, identifier: str, settings: 
         )
     for name in (*_RAI_ARGUMENTS, *_RAI_NAMES):
         check_threads(name, settings.get(name))
+    given = {}
+    for written, value in settings.items():
+        name = _RAI_NAMES.get(written, written)
+        if name not in _RAI_ARGUMENTS:
+            # A keyword cannot have the hyphens of a server's configurations.
+            name = name.replace("_", "-")
+            check_server_setting(name, str(value))
+        if value is not None:
+            given[name] = str(value)
     return {
         "cpus": cpus,
         "pinning": pinned_cpus(pinning),
         "debug": bool(debug),
         "identifier": identifier,
-        "settings": {_RAI_NAMES.get(name, name): str(value) for name, value in settings.items() if value is not None},
+        "settings": given,
     }
 
 

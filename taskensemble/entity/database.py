@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from taskensemble.checked import checked, unknown_argument
 from taskensemble.entity.colocated import check_threads
@@ -219,6 +219,9 @@ class Database(Entity):
         InputError, InputTypeError: a value that cannot be used.
     """
 
+    node_class: ClassVar[type[DatabaseNode]] = DatabaseNode
+    """What `entities` are; `taskensemble.smartsim` has its own."""
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -279,10 +282,10 @@ class Database(Entity):
                 further = self._make_run_settings(name)
                 if settings is not None and further is not None:
                     settings.make_mpmd(further)
-            return [DatabaseNode(names[0], self._path, settings, [self._port], [f"{names[0]}.out"], self.name)]
+            return [self.node_class(names[0], self._path, settings, [self._port], [f"{names[0]}.out"], self.name)]
         spread = self.launcher == "local" and self._port
         return [
-            DatabaseNode(
+            self.node_class(
                 name,
                 self._path,
                 self._make_run_settings(name),

@@ -10,10 +10,11 @@ from typing import Any
 
 import taskensemble.experiment
 from taskensemble.entity import Database, Ensemble, Entity, Model
+from taskensemble.errors import PreviewFormatError
 from taskensemble.generation.folders import folder_path, keep_outputs
 from taskensemble.handle import EmptyRun, RunHandle, new_run_id
 from taskensemble.plan import Plan, check_entities
-from taskensemble.preview import check_arguments
+from taskensemble.preview import FORMATS, check_arguments
 from taskensemble.progress import progress
 from taskensemble.smartsim._core.config import CONFIG
 from taskensemble.smartsim._core.control.controller import Controller, jobs_of
@@ -24,6 +25,7 @@ from taskensemble.smartsim.database.orchestrator import Orchestrator
 from taskensemble.smartsim.entity.ensemble import Ensemble as SmartSimEnsemble
 from taskensemble.smartsim.entity.entity import TelemetryConfiguration
 from taskensemble.smartsim.entity.model import Model as SmartSimModel
+from taskensemble.smartsim.interrupts import watch
 from taskensemble.smartsim.preview import render, write_preview
 from taskensemble.smartsim.records import write_records
 from taskensemble.smartsim.status import SmartSimStatus
@@ -47,6 +49,7 @@ class Experiment(taskensemble.experiment.Experiment):
         super().__init__(name, exp_path, launcher, **({"slots": AT_ONCE} | keywords))
         self._control = Controller(self.launcher, self)
         self._entities: dict[str, Entity] = {}
+        self._kill_on_interrupt = True
         self.telemetry = TelemetryConfiguration(os.environ.get("SMARTSIM_FLAG_TELEMETRY", "1") != "0")
 
     def _entity_classes(self) -> tuple[type[Model], type[Ensemble], type[Database]]:
@@ -126,6 +129,8 @@ class Experiment(taskensemble.experiment.Experiment):
             )
         self._entities |= {entity.name: entity for entity in entities if not isinstance(entity, Database)}
         self._save_manifest(handle.run_id, manifest)
+        self._kill_on_interrupt = kill_on_interrupt
+        watch(self)
         if not block:
             return handle
         try:
@@ -137,6 +142,10 @@ class Experiment(taskensemble.experiment.Experiment):
         if summary and handle.record.entities:
             print(run_summary(handle), flush=True)
         return handle
+
+    def interrupted(self) -> None:
+        """Ctrl-C came: stop everything of the experiment, or tell what goes on, as the latest start said."""
+        self._interrupted(self._kill_on_interrupt)
 
     def _make_folders(self, entities: tuple[Entity, ...]) -> None:
         """Make the folders of what is started, as far as they are not there: programs may count on them, whatever else fails."""
@@ -212,6 +221,11 @@ class Experiment(taskensemble.experiment.Experiment):
             PreviewFormatError, InputError: as there.
         """
         level, text_format = (str(getattr(each, "value", each)) for each in (verbosity_level, output_format))
+        if text_format not in FORMATS:
+            raise PreviewFormatError(
+                f"output_format={text_format!r}: The only valid output format currently available is plain_text; taskensemble's "
+                "own json is taken too"
+            )
         check_arguments(level, text_format)
         if text_format != "plain_text":
             return super().preview(

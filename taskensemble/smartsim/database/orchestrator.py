@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
-from taskensemble.entity import Database
+from taskensemble.entity import Database, DatabaseNode, MLModel, Script
+from taskensemble.settings import BatchSettings
 from taskensemble.smartsim._core.config import CONFIG
+from taskensemble.smartsim.entity.dbnode import DBNode
 from taskensemble.smartsim.entity.entity import TelemetryConfiguration
 from taskensemble.smartsim.entity.entityList import EntityList
 
 
 class Orchestrator(Database):
     """A standard database: see `taskensemble.entity.Database`. Keywords that the launcher does not know are ignored."""
+
+    node_class: ClassVar[type[DatabaseNode]] = DBNode
 
     def __init__(
         self,
@@ -55,6 +60,27 @@ class Orchestrator(Database):
             **kwargs,
         )
         self.telemetry = TelemetryConfiguration()
+        for node in self.entities:
+            node.cluster = self.num_shards > 1  # type: ignore[attr-defined]
+
+    def set_path(self, new_path: str) -> None:
+        """Choose the database's folder, and that of its servers."""
+        super().set_path(new_path)
+
+    @property
+    def batch(self) -> BatchSettings | bool:
+        """The batch settings, if it runs in a batch job of its own; else False."""
+        return self.batch_settings or False
+
+    @property
+    def db_models(self) -> Iterator[MLModel]:
+        """ML models of its own: none, since they belong to models and ensembles."""
+        return iter(())
+
+    @property
+    def db_scripts(self) -> Iterator[Script]:
+        """Scripts of its own: none, as for ML models."""
+        return iter(())
 
     @property
     def checkpoint_file(self) -> str:

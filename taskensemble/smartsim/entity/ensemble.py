@@ -46,6 +46,10 @@ class Ensemble(taskensemble.entity.Ensemble):
         self.replicas = replicas
         self.shard = 0
 
+    def set_path(self, new_path: str) -> None:
+        """Choose the ensemble's folder. Members without a folder of their own move with it."""
+        super().set_path(new_path)
+
     def add_model(self, model: taskensemble.entity.Model) -> None:
         """Add a model: see `taskensemble.entity.Ensemble.add_model`. One that was given the ensemble's own path goes below it.
 

@@ -95,3 +95,53 @@ def test_a_smartsim_driver_runs_unchanged_and_its_members_start_at_once(tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "driver done" in done.stdout
+
+
+INTERRUPTED = """
+import os, pathlib, signal, sys, threading, time
+from smartsim import Experiment
+from smartsim.status import SmartSimStatus
+
+folder, count = pathlib.Path(sys.argv[1]), 3
+sleeper = f"import os, pathlib, time; pathlib.Path({str(folder)!r}, str(os.getpid())).touch(); time.sleep(600)"
+def interrupt():
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("[0-9]*"))) < 2 * count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+experiments = [Experiment(name, exp_path=str(folder)) for name in ("one", "two")]
+threading.Thread(target=interrupt, daemon=True).start()
+entities = []
+try:
+    for number, exp in enumerate(experiments):
+        settings = exp.create_run_settings(sys.executable, ["-c", sleeper])
+        model = exp.create_model(f"model_{number}", settings)
+        ensemble = exp.create_ensemble(f"ensemble_{number}", run_settings=settings, replicas=count - 1)
+        entities.append((model, ensemble))
+        exp.start(model, ensemble, block=False, kill_on_interrupt=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted")
+for exp, started in zip(experiments, entities):
+    assert exp.get_status(*started) == [SmartSimStatus.STATUS_CANCELLED] * count
+    assert (len(exp._control._jobs.jobs), len(exp._control._jobs.completed)) == (0, count)
+for path in folder.glob("[0-9]*"):
+    try:
+        os.kill(int(path.name), 0)
+    except ProcessLookupError:
+        continue
+    raise SystemExit(f"process {path.name} is still there")
+"""
+
+
+def test_ctrl_c_stops_what_was_started_without_waiting_before_the_driver_sees_it(tmp_path):
+    driver, folder = tmp_path / "driver.py", tmp_path / "experiments"
+    driver.write_text(INTERRUPTED)
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "taskensemble", "run", "--smartsim", str(driver), str(folder)],
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "interrupted" in done.stdout

@@ -147,6 +147,8 @@ class TestColocatedDatabases:
     @pytest.mark.parametrize(
         ("call", "keywords", "error", "told"),
         [
+            ("tcp", {"bind": "0.0.0.0"}, InputError, "'bind' cannot be configured"),
+            ("uds", {"max_memory": "1gb\n"}, InputError, "no configuration of a server"),
             ("tcp", {"custom_pinning": 1}, TypeError, "custom_pinning"),
             ("tcp", {"custom_pinning": "10"}, TypeError, "custom_pinning"),
             ("tcp", {"custom_pinning": ["a"]}, TypeError, "custom_pinning"),

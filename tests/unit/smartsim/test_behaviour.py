@@ -78,9 +78,24 @@ def test_strategies_are_functions_too():
     assert len(random_permutations(names, values)) == 4
 
 
-def test_dragon_is_refused_with_the_way_out():
+def test_dragons_settings_can_be_made_but_not_started(experiment):
+    settings = DragonRunSettings("echo", exe_args=["1"])
+    settings.set_nodes(3)
+    settings.set_tasks_per_node(2)
+    settings.set_cpu_affinity(range(3))
+    settings.set_gpu_affinity([0, 1])
+    settings.set_node_feature("gpu big")
+    assert settings.run_args == {
+        "nodes": 3,
+        "tasks-per-node": 2,
+        "cpu-affinity": "0,1,2",
+        "gpu-affinity": "0,1",
+        "node-feature": "gpu,big",
+    }
+    with pytest.raises(TypeError, match="feature_list must be string or list of strings"):
+        settings.set_node_feature(["gpu", 1])
     with pytest.raises(SSUnsupportedError, match="create_run_settings"):
-        DragonRunSettings("echo")
+        experiment.start(experiment.create_model("m", settings))
 
 
 def test_telemetry_is_a_switch(experiment, monkeypatch, tmp_path):
@@ -256,6 +271,23 @@ def test_a_colocated_database_with_a_socket_has_no_port(settings):
     model = Model("m", {}, settings)
     model.colocate_db_uds(unix_socket="/tmp/x.sock")
     assert model.run_settings.colocated_db_settings["port"] == 0
+    # Drivers give both kinds the same arguments.
+    model.colocate_db_uds(unix_socket="/tmp/x.sock", port=6790, maxmemory_policy="allkeys-lru")
+    assert model.run_settings.colocated_db_settings["port"] == 0
+    assert model.run_settings.colocated_db_settings["extra_db_args"] == {"maxmemory-policy": "allkeys-lru"}
+
+
+def test_a_database_has_smartsims_attributes(settings):
+    database = Orchestrator(port=6790)
+    assert database.batch is False
+    assert (list(database.db_models), list(database.db_scripts)) == ([], [])
+    database.set_path(new_path="/x")
+    assert database.entities[0].path == "/x"
+
+
+def test_the_error_for_a_previews_format_is_smartsims(experiment):
+    with pytest.raises(SSUnsupportedError, match="The only valid output format currently available is plain_text"):
+        experiment.preview(output_format="hello")
 
 
 def test_a_generator_refuses_expressions_for_tags(tmp_path):

@@ -1,6 +1,7 @@
 """The parts of SmartSim's inside that scripts reach for."""
 
 import json
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -9,16 +10,33 @@ import pytest
 
 from taskensemble.smartsim import Experiment
 from taskensemble.smartsim._core.config import CONFIG, get_config
+from taskensemble.smartsim._core.control.controller import Controller
 from taskensemble.smartsim._core.control.manifest import Manifest
 from taskensemble.smartsim._core.control.previewrenderer import Format, Verbosity, render
 from taskensemble.smartsim._core.generation.modelwriter import ModelWriter
+from taskensemble.smartsim._core.launcher.dragon.dragonConnector import DragonConnector
+from taskensemble.smartsim._core.launcher.dragon.dragonLauncher import DragonLauncher
 from taskensemble.smartsim._core.utils import delete_elements, expand_exe_path, installed_redisai_backends
-from taskensemble.smartsim._core.utils.helpers import cat_arg_and_value, create_short_id_str, is_valid_cmd
+from taskensemble.smartsim._core.utils.helpers import (
+    SignalInterceptionStack,
+    cat_arg_and_value,
+    create_short_id_str,
+    is_valid_cmd,
+)
 from taskensemble.smartsim._core.utils.network import find_free_port, get_ip_from_host, get_ip_from_interface
 from taskensemble.smartsim._core.utils.serialize import MANIFEST_FILENAME
+from taskensemble.smartsim._core.utils.telemetry.telemetry import JobEntity
 from taskensemble.smartsim.database import Orchestrator
-from taskensemble.smartsim.error import ParameterWriterError, PreviewFormatError, SmartSimError, SSConfigError
-from taskensemble.smartsim.settings import RunSettings
+from taskensemble.smartsim.entity.dbnode import LaunchedShardData
+from taskensemble.smartsim.error import (
+    ParameterWriterError,
+    PreviewFormatError,
+    SmartSimError,
+    SSConfigError,
+    SSDBFilesNotParseable,
+    SSUnsupportedError,
+)
+from taskensemble.smartsim.settings import JsrunSettings, RunSettings, base
 
 
 @pytest.fixture
@@ -147,3 +165,71 @@ def test_starting_nothing_leaves_the_manifest_that_dashboards_read(experiment):
 def test_an_orchestrator_tells_how_its_server_loads_the_module():
     told = Orchestrator(threads_per_queue=1, inter_op_threads=2)._rai_module
     assert told == ("--loadmodule", CONFIG.redisai, "THREADS_PER_QUEUE", "1", "INTER_OP_PARALLELISM", "2")
+
+
+def test_names_that_smartsims_test_suite_imports_first_are_there(monkeypatch):
+    for refused in (DragonConnector, DragonLauncher):
+        with pytest.raises(SSUnsupportedError, match="workers take the place"):
+            refused()
+    monkeypatch.delenv("SMARTSIM_DRAGON_SERVER_PATH", raising=False)
+    assert CONFIG.dragon_server_path is None
+    monkeypatch.setenv("SMARTSIM_DRAGON_SERVER_PATH", "/x")
+    assert CONFIG.dragon_server_path == "/x"
+    entity = JobEntity()
+    assert (entity.name, entity.telemetry_on, entity.is_db, entity.is_managed) == ("", False, False, False)
+    entity.type, entity.step_id = "dbnode", "12.0"
+    assert entity.is_db
+    assert entity.is_managed
+
+
+def test_a_controller_tells_states_and_reads_checkpoints_of_its_experiment(experiment, settings, tmp_path):
+    control = experiment._control
+    model = experiment.create_model("m", settings)
+    ensemble = experiment.create_ensemble("e", run_settings=settings, replicas=2)
+    assert control.get_entity_status(model) == "NeverStarted"
+    assert control.get_entity_list_status(ensemble) == ["NeverStarted"] * 2
+    for call, wrong in ((control.get_entity_status, ensemble), (control.get_entity_list_status, model)):
+        with pytest.raises(TypeError, match="Argument was of type"):
+            call(wrong)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        control.reload_saved_db(str(tmp_path / "nowhere"))
+    with pytest.raises(SSUnsupportedError, match="of no experiment"):
+        Controller("local").get_entity_status(model)
+
+
+def test_functions_are_called_when_a_signal_comes_before_the_handler_that_was_there():
+    called = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: called.append("own"))
+    try:
+        stack = SignalInterceptionStack.get(signal.SIGUSR2)
+        assert SignalInterceptionStack.get(signal.SIGUSR2) is stack
+        first = lambda number, frame: called.append("first")  # noqa: E731
+        assert stack.push_unique(first)
+        assert not stack.push_unique(first)
+        stack.push(lambda number, frame: called.append("second"))
+        assert len(stack) == 2
+        assert first in stack
+        signal.raise_signal(signal.SIGUSR2)
+        assert called == ["second", "first", "own"]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_settings_are_made_where_their_programs_are_not_with_a_search_of_the_scripts_own(monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        JsrunSettings("no-such-program")
+    monkeypatch.setattr(base, "expand_exe_path", lambda exe: f"/there/{exe}")
+    assert JsrunSettings("no-such-program").exe == ["/there/no-such-program"]
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        JsrunSettings("no-such-program")
+
+
+def test_a_databases_servers_tell_where_they_run():
+    node = Orchestrator(port=6790, db_identifier="d").entities[0]
+    assert node.type == "DBNode"
+    with pytest.raises(SSDBFilesNotParseable, match="d_0"):
+        node.get_launched_shard_info()
+    node.set_hosts(["n1"])
+    assert node.get_launched_shard_info() == [LaunchedShardData("d_0", "n1", 6790, False)]
+    assert LaunchedShardData("d_0", "n1", 6790, True).cluster_conf_file == "nodes-d_0-6790.conf"

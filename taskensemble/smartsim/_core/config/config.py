@@ -65,6 +65,11 @@ class Config:
         return os.environ.get("SMARTSIM_KEY_PATH", str(Path.home() / ".smartsim" / "keys"))
 
     @property
+    def dragon_server_path(self) -> str | None:
+        """Folder of SmartSim's Dragon server; None: none is set. Nothing here reads it."""
+        return os.environ.get("SMARTSIM_DRAGON_SERVER_PATH", os.environ.get("SMARTSIM_DRAGON_SERVER_PATH_EXP"))
+
+    @property
     def database_file_parse_trials(self) -> int:
         """Looks at a database's files before they are given up."""
         return int(os.environ.get("SMARTSIM_DB_FILE_PARSE_TRIALS") or 10)

@@ -104,6 +104,44 @@ class Controller:
             raise InputError(f"Entity {entity.name} has not been launched in this experiment")
         return bool(self._experiment.finished(entity))
 
+    def get_entity_status(self, entity: Entity) -> SmartSimStatus:
+        """The state of a model.
+
+        Raises:
+            TypeError: no model.
+            UnsupportedError: this controller is of no experiment.
+        """
+        if not isinstance(entity, Model):
+            raise InputTypeError(f"Argument was of type {type(entity)}, not a model")
+        return self._owner("get_entity_status").get_status(entity)[0]
+
+    def get_entity_list_status(self, entity_list: Any) -> list[SmartSimStatus]:
+        """The states of an ensemble's members, or of a database.
+
+        Raises:
+            TypeError: neither of them.
+            UnsupportedError: this controller is of no experiment.
+        """
+        if not isinstance(entity_list, (Ensemble, Database)):
+            raise InputTypeError(f"Argument was of type {type(entity_list)}, neither an ensemble nor a database")
+        return self._owner("get_entity_list_status").get_status(entity_list)
+
+    def reload_saved_db(self, checkpoint_file: str) -> Database:
+        """The database that a checkpoint file tells of: what `Experiment.reconnect_orchestrator` gives.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            SmartSimError: the database does not run any more; this controller is of no experiment.
+        """
+        if not os.path.exists(checkpoint_file):
+            raise FileNotFoundError(f"The SmartSim database config file {checkpoint_file} cannot be found.")
+        return self._owner("reload_saved_db").reconnect_orchestrator(checkpoint_file)
+
+    def _owner(self, what: str) -> Experiment:
+        if self._experiment is None:
+            raise UnsupportedError(f"{what}: this controller is of no experiment; use an Experiment's own methods")
+        return self._experiment
+
     @property
     def active_orchestrator_jobs(self) -> dict[str, Job]:
         """The databases that run, by name: at this moment, in a dictionary of the caller's own."""

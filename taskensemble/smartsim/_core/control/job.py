@@ -53,4 +53,41 @@ class Jobs:
         return {job.entity.db_identifier: list(job.entity.get_address()) for job in self.db_jobs.values()}
 
 
-__all__ = ["Job", "Jobs"]
+@dataclass
+class JobEntity:
+    """An entity as a launched manifest tells of it, for scripts that read manifests.
+
+    Attributes:
+        name, type, path: of the entity; its type in small letters, such as `model` or `orchestrator`.
+        step_id: of a job of a scheduler's.
+        task_id: of a process.
+        timestamp: when it was started.
+        status_dir: the folder of what is told of it.
+        telemetry_on: whether telemetry was wanted.
+        collectors: file of each sample that was wanted.
+        config: host and port of a database.
+    """
+
+    name: str = ""
+    path: str = ""
+    step_id: str = ""
+    task_id: str = ""
+    type: str = ""
+    timestamp: int = 0
+    status_dir: str = ""
+    telemetry_on: bool = False
+    collectors: dict[str, str] = field(default_factory=dict)
+    config: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_db(self) -> bool:
+        """Whether it is a database or one of its servers."""
+        return self.type in ("orchestrator", "dbnode")
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether a scheduler started it."""
+        return bool(self.step_id)
+
+
+__all__ = ["Job", "JobEntity", "Jobs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import ClassVar, Never
 
 from taskensemble.errors import UnsupportedError
@@ -81,10 +82,20 @@ class Launcher:
         raise UnsupportedError(f"{type(self).__name__}.stop({step_name!r}): taskensemble has no launchers; use stop")
 
 
+@dataclass
+class TaskManager:
+    """Stands for the thread by which SmartSim watches processes. Here workers watch them: there is no thread to switch off."""
+
+    actively_monitoring: bool = False
+
+
 class LocalLauncher(Launcher):
     """Of this machine."""
 
     supported_rs: ClassVar[Steps] = {RunSettings: LocalStep}
+
+    def __init__(self) -> None:
+        self.task_manager = TaskManager()
 
     def create_step(self, name: str, cwd: str | os.PathLike[str], step_settings: SettingsBase) -> Step:
         """The step of run settings, whatever their run command."""

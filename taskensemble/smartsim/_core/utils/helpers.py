@@ -1,16 +1,20 @@
-"""Programs on PATH, arguments as text, and the ML backends that are installed."""
+"""Programs on PATH, arguments as text, the ML backends that are installed, and what is called when a signal comes."""
 
 from __future__ import annotations
 
 import base64
 import os
 import shutil
+import signal
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from types import FrameType
 
 from taskensemble.errors import InputError
+
+SignalHandler = Callable[[int, FrameType | None], object]
 
 BACKENDS = {"tensorflow": "tensorflow", "torch": "torch", "onnxruntime": "onnxruntime"}
 """SmartSim's name of a backend -> the package that it needs here."""
@@ -105,3 +109,46 @@ def unpack_db_identifier(db_id: str, token: str) -> tuple[str, str]:
 def unpack_colo_db_identifier(db_id: str) -> str:
     """The end of a colocated database's environment variables."""
     return f"_{db_id}" if db_id else ""
+
+
+class SignalInterceptionStack(Collection[SignalHandler]):
+    """Functions that are called when a signal comes, the latest first, and after them the handler that was there before.
+
+    Use `get`: making another one puts it before the one that is there.
+    """
+
+    def __init__(self, signalnum: int, callbacks: Iterable[SignalHandler] | None = None) -> None:
+        self._callbacks = list(callbacks or ())
+        self._original = signal.signal(signalnum, self)
+
+    def __call__(self, signalnum: int, frame: FrameType | None) -> None:
+        for function in self:
+            function(signalnum, frame)
+        if callable(self._original):
+            self._original(signalnum, frame)
+
+    def __contains__(self, function: object) -> bool:
+        return function in self._callbacks
+
+    def __iter__(self) -> Iterator[SignalHandler]:
+        return reversed(self._callbacks)
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    @classmethod
+    def get(cls, signalnum: int) -> SignalInterceptionStack:
+        """That of a signal, which is made if there is none."""
+        handler = signal.getsignal(signalnum)
+        return handler if isinstance(handler, cls) else cls(signalnum)
+
+    def push(self, fn: SignalHandler) -> None:
+        """Let a function be called before those that are there."""
+        self._callbacks.append(fn)
+
+    def push_unique(self, fn: SignalHandler) -> bool:
+        """The same, unless it is among them already: whether it was not."""
+        new = fn not in self
+        if new:
+            self.push(fn)
+        return new

@@ -1,0 +1,1 @@
+"""Dragon, which taskensemble does not launch with."""

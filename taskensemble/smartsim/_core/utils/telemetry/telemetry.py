@@ -1,0 +1,5 @@
+"""What SmartSim's telemetry keeps of an entity."""
+
+from taskensemble.smartsim._core.control.job import JobEntity
+
+__all__ = ["JobEntity"]
