@@ -242,9 +242,7 @@ def main(argv: list[str] | None = None) -> int:
         queue=options.queue,
         lease=options.lease,
     )
-    members = Members(
-        worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, lease=options.lease, limits=allowed
-    )
+    members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, limits=allowed)
     app = make_app(broker_url, members, options.drain, Lifetime(options.idle_timeout, options.time_limit))
     store, publisher = Store(store_url), messages.Publisher(broker_url)
     register_tasks(app, store, publisher, options.lease)

@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -205,7 +205,7 @@ class SharedDatabases:
             raise
         return mine.result()
 
-    def stop(self, active: set[str]) -> None:
+    def stop(self, active: Collection[str]) -> None:
         """Stops those of runs that are not active."""
         with self._lock:
             gone = [key for key, future in self._running.items() if key[0] not in active and future.done()]

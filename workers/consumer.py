@@ -161,7 +161,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         """Subscribes to the queues of runs that have begun, leaves those of runs that have ended."""
         if not self._can_read:
             return
-        wanted = set(self.members.queues)
+        wanted = set(self.members.waiting.queues)
         known = {queue for queue in self.app.amqp.queues.consume_from if queue.startswith("te.run.")}
         for name in known - wanted:
             self._paused.discard(name)

@@ -73,7 +73,7 @@ class MemberPool(BasePool):  # type: ignore[misc]
             request.reject(requeue=False)
             return
         if args[0] == messages.MEMBER:
-            self.members.add(request, request.delivery_info["routing_key"])
+            self.members.waiting.add(request, request.delivery_info["routing_key"])
             return
         accept_callback(os.getpid(), monotonic())
         self._busy += 1

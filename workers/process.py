@@ -42,6 +42,8 @@ class Attempt:
     """Celery's request."""
     queue: str
     slot: Slot
+    node: str = ""
+    """Where it runs, as its record says it: the worker's host, or the nodes of its placement in an allocation."""
     number: int = 0
     failures: int = 0
     """Attempts that failed before this one."""

@@ -149,10 +149,9 @@ class Simulated(Members):
             slots=slots,
             free=slots,
         )
-        super().__init__(record, node, broker_url=url, store_url=url, pinned=False, lease=180.0)
+        super().__init__(record, node, broker_url=url, store_url=url, pinned=False)
         self._guard: Any = NOBODY
         self._preparing: Any = Inline()
-        self._host = record.host
         self.on_room = self.on_queues = self._offer_room
         self.events: list[dict[str, Any]] = []
         self.clock = itertools.count(1)
@@ -209,7 +208,7 @@ class Simulated(Members):
     def _ask(self) -> None:
         if self._polled is not None or not self._fetch.connected:
             return
-        queues, count = self.plan([messages.SERVICE_QUEUE, *self.queues])
+        queues, count = self.plan([messages.SERVICE_QUEUE, *self.waiting.queues])
         self._polled = frozenset(queues)
         self._unblocked = False
         self._fetch.write(pack("BLMPOP", 5, len(queues), *queues, "RIGHT", "COUNT", max(1, count)))
@@ -220,7 +219,7 @@ class Simulated(Members):
             for text in answer[1] if answer else ():
                 request = Request(self, json.loads(text))
                 if request.task == messages.MEMBER:
-                    self.add(request, request.queue)
+                    self.waiting.add(request, request.queue)
                 else:
                     SERVICE.submit(self._serve, request)
 
@@ -251,7 +250,7 @@ class Simulated(Members):
         delivery = {"exchange": "celeryev", "routing_key": "task.multi"}
         properties = {"delivery_mode": 1, "delivery_info": delivery, "priority": 0, "body_encoding": "base64"}
         properties["delivery_tag"] = str(uuid.uuid4())
-        headers = {"hostname": f"{self.worker.name}@{self._host}"}
+        headers = {"hostname": f"{self.worker.name}@{self.worker.host}"}
         message = {"body": body, "content-encoding": "utf-8", "content-type": "application/json", "headers": headers}
         self._side.write(pack("PUBLISH", "/0.celeryev/task.multi", json.dumps({**message, "properties": properties})))
 
@@ -270,7 +269,8 @@ class Simulated(Members):
 
     def _end_now(self, attempt: Attempt) -> None:
         lasted = time.monotonic() - attempt.begun
-        self._durations[attempt.queue] = 0.8 * self._durations.get(attempt.queue, lasted) + 0.2 * lasted
+        durations = self.waiting.durations
+        durations[attempt.queue] = 0.8 * durations.get(attempt.queue, lasted) + 0.2 * lasted
         self._finish(attempt, Outcome("c", 0, "", self._seconds))
 
     def _end(self, attempt: Attempt, *, cancelled: str = "", lost: str = "", grace: float = -1.0) -> None:  # noqa: ARG002
