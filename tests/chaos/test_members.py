@@ -129,7 +129,7 @@ def test_a_message_that_was_lost_on_its_way_is_published_again(plane: Plane, bro
 
 
 def test_a_member_that_kills_its_worker_again_and_again_is_given_up(plane: Plane) -> None:
-    run, members = one_entity(plane.folder, ["/bin/sh", "-c", "kill -9 $(ps -o ppid= -p $PPID)"], 1)
+    run, members = one_entity(plane.folder, ["/bin/sh", "-c", "kill -9 $(ps -o ppid= -p $PPID); sleep 60"], 1)
     plane.start(run, members)
     for _ in range(12):
         worker = plane.worker("--slots", "1")
