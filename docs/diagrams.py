@@ -145,11 +145,15 @@ class Part:
 
 PARTS = (
     Part("taskensemble/cli", "the command", "surface", ("taskensemble/launch",)),
-    Part("taskensemble/smartsim", "SmartSim's names", "surface", ("taskensemble/experiment.py",)),
-    Part("taskensemble/experiment.py", "the factory", "surface", ("taskensemble/plan.py", "taskensemble/launch")),
+    Part("taskensemble/smartsim", "SmartSim's API", "surface", ("taskensemble/experiment.py",)),
+    Part(
+        "taskensemble/experiment.py", "the factory", "surface", ("taskensemble/plan.py", "taskensemble/connection.py")
+    ),
+    Part("taskensemble/connection.py", "its control plane", "surface", ("taskensemble/launch",)),
     Part("taskensemble/dashboard", "runs, live", "surface", ("taskensemble/engine",)),
     Part("taskensemble/report", "a run as a page", "surface", ("taskensemble/engine",)),
     Part("taskensemble/demo", "the demo", "surface", ("taskensemble/ai",)),
+    Part("taskensemble/wlm", "this allocation", "surface", ("taskensemble/engine", "taskensemble/settings")),
     Part("taskensemble/entity", "Model, Ensemble, Database, their files and assets", "descriptions"),
     Part("taskensemble/settings", "run settings and batch settings", "descriptions"),
     Part(
@@ -160,6 +164,7 @@ PARTS = (
     ),
     Part("taskensemble/engine", "records, the store and its script, messages", "records"),
     Part("taskensemble/generation", "members' folders", "doers", ("taskensemble/engine",)),
+    Part("taskensemble/transfer", "files between hosts", "doers", ("taskensemble/engine", "taskensemble/generation")),
     Part("taskensemble/database", "servers, assets", "doers", ("taskensemble/engine", "taskensemble/ai")),
     Part("taskensemble/launch", "workers, jobs", "doers", ("taskensemble/engine", "taskensemble/guard")),
     Part("taskensemble/guard", "ends trees (C)", "doers"),
@@ -169,7 +174,13 @@ PARTS = (
         "workers",
         "the Celery app: setup, member and completion tasks; pool, slots, reaper; the inference workers",
         "nodes",
-        ("taskensemble/engine", "taskensemble/generation", "taskensemble/database", "taskensemble/guard"),
+        (
+            "taskensemble/engine",
+            "taskensemble/generation",
+            "taskensemble/database",
+            "taskensemble/transfer",
+            "taskensemble/guard",
+        ),
     ),
 )
 
@@ -183,13 +194,13 @@ def architecture() -> str:
         ("doers", "Doers: what acts on records", GREEN),
         ("nodes", "What a compute node runs", GREY),
     )
-    d = Drawing(980, 640, "The layers of the code, from what a user calls to what a compute node runs")
+    d = Drawing(1180, 640, "The layers of the code, from what a user calls to what a compute node runs")
     for row, (layer, heading, fill) in enumerate(layers):
         y = 26 + 122 * row
-        d.shapes.append(f'<rect x="20" y="{y}" width="940" height="104" rx="11" fill="{fill}"/>')
+        d.shapes.append(f'<rect x="20" y="{y}" width="1140" height="104" rx="11" fill="{fill}"/>')
         d.text(38, y + 24, heading, size=13, bold=True)
         parts = [part for part in PARTS if part.layer == layer]
-        width = (904 - 14 * (len(parts) - 1)) / len(parts)
+        width = (1104 - 14 * (len(parts) - 1)) / len(parts)
         for column, part in enumerate(parts):
             x = 38 + column * (width + 14)
             d.shapes.append(
@@ -198,14 +209,19 @@ def architecture() -> str:
             d.text(x + 12, y + 59, part.path.removeprefix("taskensemble/"), size=13, bold=True)
             d.text(x + 12, y + 80, part.what, size=12, colour=MUTED)
         if row == 0:
-            d.text(942, y + 24, "folders and files of taskensemble/", size=12, colour=MUTED, anchor="end")
+            d.text(1142, y + 24, "folders and files of taskensemble/", size=12, colour=MUTED, anchor="end")
         if row == 2:
             d.text(
-                942, y + 24, "plan.py is the one step from descriptions to records", size=12, colour=MUTED, anchor="end"
+                1142,
+                y + 24,
+                "plan.py is the one step from descriptions to records",
+                size=12,
+                colour=MUTED,
+                anchor="end",
             )
         if row == 4:
             d.text(
-                942, y + 24, "imports the doers and records; nothing imports it", size=12, colour=MUTED, anchor="end"
+                1142, y + 24, "imports the doers and records; nothing imports it", size=12, colour=MUTED, anchor="end"
             )
     return d.svg()
 

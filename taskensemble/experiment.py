@@ -1,15 +1,15 @@
 """Experiment: what a driver makes everything with.
 
 The factories make descriptions; `start` plans them, writes the plan as a run's record and publishes its setup; everything after
-that is read back from the record. Where the parts are: plan.py (what a start does), launch/control.py (the control plane),
-handle.py (a started run), summary.py and preview.py (what is printed), lifetime.py (what happens when the driver ends).
+that is read back from the record. Where the parts are: arguments.py and checks.py (what is refused), plan.py (what a start does),
+connection.py (the control plane), handle.py (a started run), summary.py and preview.py (what is printed), lifetime.py (what
+happens when the driver ends).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +17,15 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from taskensemble import configuration, lifetime
+from taskensemble import configuration
+from taskensemble.arguments import bytes_of, chosen_launcher, experiment_path, seconds_of, settings_given, slots_of
 from taskensemble.checked import checked
+from taskensemble.checks import check_idle, check_nodes, check_settings, check_worker
+from taskensemble.connection import Connection
 from taskensemble.databases import Databases
-from taskensemble.engine.allocation import check_allocation, check_room, of_this_process
+from taskensemble.engine.allocation import check_allocation
 from taskensemble.engine.records import State as Status
 from taskensemble.errors import (
-    EntityRunningError,
     InputError,
     InputTypeError,
     RunNotFoundError,
@@ -40,14 +42,11 @@ from taskensemble.versions import this_driver, versions
 if TYPE_CHECKING:
     from taskensemble.adaptive import AdaptiveHandle, RoundGenerator
     from taskensemble.entity import Database, Ensemble, Entity, Model
-    from taskensemble.launch.control import ControlPlane
     from taskensemble.plan import Plan
     from taskensemble.settings import BatchSettings, RunSettings
     from taskensemble.transfer.inputs import Packed
 
 logger = logging.getLogger("taskensemble")
-
-LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
 
 @checked
@@ -100,21 +99,18 @@ class Experiment:
         from taskensemble.entity.entity import check_name
 
         self.name = check_name(name, "Experiment")
-        self.exp_path = _experiment_path(name, exp_path)
+        self.exp_path = experiment_path(name, exp_path)
         configuration.export(Path(self.exp_path))
-        self.launcher = _launcher(launcher)
-        self._broker, self._store_url = broker, store
-        self._slots = _slots(slots)
-        self._interface = interface
-        self._wait_for_worker = _seconds("wait_for_worker", wait_for_worker, 0.0, "0 waits for ever")
-        self._keep_records = _seconds("keep_records", keep_records, 1.0, "a run can be resumed so long after its end")
+        self.launcher = chosen_launcher(launcher)
+        self._connection = Connection(self, broker, store, slots_of(slots), interface)
+        self._wait_for_worker = seconds_of("wait_for_worker", wait_for_worker, 0.0, "0 waits for ever")
+        self._keep_records = seconds_of("keep_records", keep_records, 1.0, "a run can be resumed so long after its end")
         self._export_env = tuple([export_env] if isinstance(export_env, str) else export_env)
-        self._transfer = None if shared_filesystem else (_limit(transfer_limit), transfer_store or "")
+        self._transfer = None if shared_filesystem else (bytes_of(transfer_limit), transfer_store or "")
         if shared_filesystem and transfer_store:
             raise InputError(
                 f"transfer_store={transfer_store!r}: nothing travels; give shared_filesystem=False with it"
             )
-        self._plane: ControlPlane | None = None
         self._history = History()
         self._databases = Databases(self)
         self._generated: dict[str, int] = {}
@@ -254,10 +250,10 @@ class Experiment:
 
         if isinstance(name, (RunSettings, BatchSettings)):
             settings, name = name, self._ensemble_name()
-            run_settings, batch_settings = _settings_given(settings, run_settings, batch_settings)
+            run_settings, batch_settings = settings_given(settings, run_settings, batch_settings)
         if isinstance(params, (RunSettings, BatchSettings)):
             settings, params = params, None
-            run_settings, batch_settings = _settings_given(settings, run_settings, batch_settings)
+            run_settings, batch_settings = settings_given(settings, run_settings, batch_settings)
         ensemble = self._entity_classes()[1](
             name,
             params,
@@ -393,8 +389,8 @@ class Experiment:
             raise InputError("start() was given nothing: pass models, ensembles or databases of the experiment.")
         databases = [entity for entity in checked if isinstance(entity, Database)]
         started = [entity for entity in checked if not isinstance(entity, Database)]
-        self._check_idle(started)
-        self._check_settings(started)
+        check_idle(self._history, started)
+        check_settings(self.launcher, started)
         for database in databases:
             self._databases.check_free(database.db_identifier)
         identifiers = [*self._databases.active(), *(database.db_identifier for database in databases)]
@@ -445,7 +441,7 @@ class Experiment:
 
     def start_round(self, ensemble: Ensemble, parent: str | None) -> RunHandle:
         """Start one round of an adaptive ensemble, after the round `parent`."""
-        self._check_idle([ensemble])
+        check_idle(self._history, [ensemble])
         databases = list(self._databases.active())
         planned = self._plan([ensemble], new_run_id(self.name), databases=databases, parent=parent)
         return self._launch(planned, [])
@@ -493,13 +489,13 @@ class Experiment:
         if self.ends_with_driver:
             # External workers may be in allocations; the embedded one is where this driver is.
             check_allocation(self.launcher, planned.run, planned.members, os.environ)
-            self._check_fits(planned)
+            check_worker(self.launcher, planned, self._connection.slots, self._connection.open_plane)
         packed = self._packed(planned)
         Path(self.exp_path).mkdir(parents=True, exist_ok=True)
-        had_control = self._plane is not None and self._plane.is_open
+        had_control = self._connection.open_plane is not None
         begun: list[Database] = []
         try:
-            outlived = self._working_control() if databases and not self.ends_with_driver else None
+            outlived = self._connection.working() if databases and not self.ends_with_driver else None
             for database in databases:
                 self._databases.start(database)
                 begun.append(database)
@@ -508,8 +504,9 @@ class Experiment:
                     self._databases.publish(outlived)
             if not planned.run.entities:
                 return EmptyRun(planned.run)
-            self._check_room(planned)
-            control = self._working_control()
+            if self.ends_with_driver:
+                check_nodes(self.launcher, planned, self._databases.reserved_nodes())
+            control = self._connection.working()
             self._databases.publish(control)
             run, assets = planned.run, planned.assets
             if packed is not None:
@@ -540,20 +537,6 @@ class Experiment:
                 "workers by hand"
             )
         return pack(planned.run, *self._transfer)
-
-    def _check_fits(self, planned: Plan) -> None:
-        """Refuse what would wait for ever on the embedded worker, unless somebody put another one beside it."""
-        from taskensemble.launch.local import check_fits
-
-        helped = self._plane is not None and self._plane.is_open and len(self._plane.store.workers()) > 1
-        if self.launcher == "local" and not helped:
-            check_fits(planned.run, planned.members, self._slots)
-
-    def _check_room(self, planned: Plan) -> None:
-        """Refuse what would wait for ever in this allocation, whose nodes are all that this driver's worker has."""
-        allocation = None if self.launcher == "local" else of_this_process()
-        if allocation is not None and self.ends_with_driver:
-            check_room(planned.run, allocation, self._databases.reserved_nodes())
 
     def _interrupted(self, kill: bool) -> None:
         """Ctrl-C came while the driver waited."""
@@ -793,13 +776,13 @@ class Experiment:
                     "Without both, reconnect gives the handle of that round alone."
                 )
             adaptive = AdaptiveHandle(self, model, generator)
-        control = self._reading_control()
+        control = self._connection.reading()
         if control is None:
             raise RunNotFoundError(f"run_id={run_id!r}: nothing was ever started in {self.exp_path}.")
         handle = RunHandle.open(control, run_id, collects=True)
         if not handle.finished():
             self._databases.publish(control)
-            control.start_worker(self._slots, allocation=self.launcher != "local")
+            self._connection.start_worker(control)
             control.jobs.adopt(handle.record)
         rounds = [handle]
         with suppress(RunNotFoundError) if adaptive is None else nullcontext():
@@ -860,10 +843,10 @@ class Experiment:
         from taskensemble.resume import resumed
 
         old = self.reconnect(run_id)
-        control = self._working_control()
+        control = self._connection.working()
         self._databases.publish(control)
         if old.finished():
-            self._refuse_running(entity.name for entity in old.record.entities)
+            self._history.refuse_running(entity.name for entity in old.record.entities)
         handle = resumed(control, run_id)
         if handle is None:
             return old
@@ -888,8 +871,7 @@ class Experiment:
 
         Runs of an embedded control plane that have not ended are stopped with it.
         """
-        if self._plane is not None:
-            self._plane.close(self)
+        self._connection.close()
 
     def __enter__(self) -> Experiment:
         return self
@@ -908,11 +890,7 @@ class Experiment:
     @property
     def ends_with_driver(self) -> bool:
         """Whether what it starts ends with this process: there is neither a broker nor a kept control plane."""
-        from taskensemble.launch import control, embedded
-
-        if self._plane is not None:
-            return self._plane.is_own
-        return control.given(self._broker, self._store_url) is None and embedded.kept_above(Path(self.exp_path)) is None
+        return self._connection.ends_with_driver
 
     @property
     def database_class(self) -> type[Database]:
@@ -921,83 +899,18 @@ class Experiment:
 
     def reserve_nodes(self, job_id: str, nodes: Iterable[str]) -> None:
         """Keep members off these nodes of the allocation: databases run there."""
-        self._working_control().store.reserve_nodes(job_id, nodes)
+        self._connection.working().store.reserve_nodes(job_id, nodes)
 
     def record_store(self) -> tuple[bool, str]:
         """Whether the record store is this driver's own, and its address."""
-        control = self._working_control()
+        control = self._connection.working()
         return control.is_own, control.store_url
 
     def forget_database(self, identifier: str) -> None:
         """Take a database that was stopped out of the records, so that no further attempt looks for it."""
-        if self._plane is not None and self._plane.is_open:
-            self._plane.store.drop_database(self.exp_path, identifier)
-
-    def _working_control(self) -> ControlPlane:
-        """The control plane with a worker, brought up if need be."""
-        from taskensemble.launch import control
-
-        if self._plane is None:
-            from taskensemble.database.server import interface_address
-
-            address = interface_address(self._interface)
-            self._plane = control.for_driver(Path(self.exp_path), self._broker, self._store_url, address)
-            lifetime.watch(self)
-        self._plane.join(self)
-        self._plane.start_worker(self._slots, allocation=self.launcher != "local")
-        return self._plane
-
-    def _reading_control(self) -> ControlPlane | None:
-        """The control plane for looking at runs; None when there never was one."""
-        from taskensemble.launch import control
-
-        if self._plane is None:
-            self._plane = control.for_reader(Path(self.exp_path), self._broker, self._store_url)
-            if self._plane is not None:
-                lifetime.watch(self)
-        if self._plane is not None:
-            self._plane.join(self)
-        return self._plane
-
-    def _check_idle(self, entities: Sequence[Entity]) -> None:
-        """Refuse what runs already: two at once would write into one folder and under the same keys."""
-        from taskensemble.entity import Ensemble
-
-        started = set(self._history.names())
-        names: dict[str, None] = {}
-        for entity in entities:
-            names[entity.name] = None
-            if isinstance(entity, Ensemble):
-                names |= dict.fromkeys(member.name for member in entity.members.made())
-                names |= dict.fromkeys(name for name in entity.member_names() if name in started)
-        self._refuse_running(names)
-
-    def _refuse_running(self, names: Iterable[str]) -> None:
-        found = self._history.running(names)
-        if found is None:
-            return
-        name, place = found
-        record = place.handle.record
-        ensemble = next(each.name for each in record.entities if each.first <= place.first < each.first + each.size)
-        where = record.run_id if place.entity is not None else f"{record.run_id} of {ensemble!r}"
-        raise EntityRunningError(
-            f"{name!r} has not ended in the run {where}: stop it there (exp.stop), or wait for its end (exp.poll), before it is "
-            "started again."
-        )
-
-    def _check_settings(self, entities: Sequence[Entity]) -> None:
-        """Refuse run and batch settings of another scheduler than the launcher's."""
-        from taskensemble.entity import Ensemble
-        from taskensemble.settings import RunSettings, check_supported
-
-        for entity in entities:
-            prototypes = [entity.prototype, *entity.members.made()] if isinstance(entity, Ensemble) else [entity]
-            for each in prototypes:
-                if isinstance(each.run_settings, RunSettings):
-                    check_supported(self.launcher, each.run_settings, each.name)
-            batch_settings = getattr(entity, "batch_settings", None)
-            if batch_settings is not None:
-                check_supported(self.launcher, batch_settings, entity.name)
+        plane = self._connection.open_plane
+        if plane is not None:
+            plane.store.drop_database(self.exp_path, identifier)
 
     def _generated_as_is(self, entities: Sequence[Entity]) -> list[str]:
         """Those whose folders were made ahead, for as many members as they have now."""
@@ -1014,73 +927,3 @@ class Experiment:
         number = self._unnamed_ensembles
         self._unnamed_ensembles += 1
         return f"ensemble_{number}" if number else "ensemble"
-
-
-def _experiment_path(name: str, exp_path: str | os.PathLike[str] | None) -> str:
-    if exp_path is None:
-        return os.path.join(os.getcwd(), name)
-    if not isinstance(exp_path, (str, os.PathLike)):
-        raise InputTypeError(f"exp_path={exp_path!r} is a {type(exp_path).__name__}; give a path.")
-    path = os.path.abspath(exp_path)
-    if not os.path.isdir(path):
-        raise NotADirectoryError(f"exp_path={str(exp_path)!r} is no folder: make it first, or leave exp_path out.")
-    return path
-
-
-def _launcher(launcher: str) -> str:
-    if not isinstance(launcher, str):
-        raise InputTypeError(
-            f"launcher={launcher!r} is a {type(launcher).__name__}; give one of {', '.join(LAUNCHERS)}."
-        )
-    chosen = launcher.lower()
-    if chosen not in LAUNCHERS:
-        raise UnsupportedError(f"launcher={launcher!r} is not supported; use one of {', '.join(LAUNCHERS)}.")
-    if chosen == "auto":
-        from taskensemble.settings import detect_launcher
-
-        return detect_launcher()
-    return chosen
-
-
-def _seconds(name: str, seconds: float, least: float, meaning: str) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InputTypeError(f"{name}={seconds!r} is a {type(seconds).__name__}; give seconds; {meaning}.")
-    if not least <= seconds < float("inf"):
-        raise InputError(f"{name}={seconds}; give seconds, {least:g} or more; {meaning}.")
-    return float(seconds)
-
-
-def _slots(slots: int | None) -> int | None:
-    if slots is None:
-        return None
-    if isinstance(slots, bool) or not isinstance(slots, int):
-        raise InputTypeError(f"slots={slots!r} is a {type(slots).__name__}; give a whole number of 1 or more.")
-    if slots < 1:
-        raise InputError(f"slots={slots}; give 1 or more, or leave it out for as many as cores.")
-    return slots
-
-
-def _limit(value: int | str) -> int:
-    """Bytes."""
-    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    match = re.fullmatch(r"([1-9]\d*)\s*([KMG]?)(?:i?B)?", value, re.IGNORECASE) if isinstance(value, str) else None
-    if match is None:
-        raise InputError(f"transfer_limit={value!r}; give bytes as a whole number, or text such as '512M' or '2G'.")
-    return int(match[1]) * units[match[2].upper()]
-
-
-def _settings_given(
-    settings: RunSettings | BatchSettings, run_settings: RunSettings | None, batch_settings: BatchSettings | None
-) -> tuple[RunSettings | None, BatchSettings | None]:
-    """Run and batch settings, one of which was given by position."""
-    from taskensemble.settings import RunSettings
-
-    if isinstance(settings, RunSettings):
-        if run_settings is not None:
-            raise InputTypeError("run_settings was given twice, by position and by name; give it once.")
-        return settings, batch_settings
-    if batch_settings is not None:
-        raise InputTypeError("batch_settings was given twice, by position and by name; give it once.")
-    return run_settings, settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskensemble.engine.records import State
-from taskensemble.errors import RunNotFoundError
+from taskensemble.errors import EntityRunningError, RunNotFoundError
 from taskensemble.handle import RunHandle
 
 
@@ -126,6 +126,24 @@ class History:
                 if not (place.handle.finished() or place.ended()):
                     return name, place
         return None
+
+    def refuse_running(self, names: Iterable[str]) -> None:
+        """See that none of these runs.
+
+        Raises:
+            EntityRunningError: one does; the message has the run
+        """
+        found = self.running(names)
+        if found is None:
+            return
+        name, place = found
+        record = place.handle.record
+        ensemble = next(each.name for each in record.entities if each.first <= place.first < each.first + each.size)
+        where = record.run_id if place.entity is not None else f"{record.run_id} of {ensemble!r}"
+        raise EntityRunningError(
+            f"{name!r} has not ended in the run {where}: stop it there (exp.stop), or wait for its end (exp.poll), before it is "
+            "started again."
+        )
 
     def _read_members(self) -> None:
         """Learn the names of ensembles' members, as far as those may still run."""

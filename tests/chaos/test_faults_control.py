@@ -209,7 +209,7 @@ def test_members_of_an_embedded_driver_that_was_killed_run_as_their_next_attempt
             handle = again.reconnect(run_id)
             status = handle.wait(120)
             assert (status.state, status.completed) == (Status.COMPLETED, 5)
-            store = again._working_control().store
+            store = again._connection.working().store
             tell(journal.check(store, run_id, 5, "driver SIGKILL, embedded", since=killed))
         assert max(line.attempt for line in journal.lines()) == 2
     finally:
@@ -227,7 +227,7 @@ def test_a_run_on_a_kept_control_plane_does_not_notice_that_its_driver_was_kille
         killed = now()
         with Experiment("exp") as again:
             assert again.reconnect(run_id).wait(120).completed == 5
-            tell(journal.check(again._working_control().store, run_id, 5, "driver SIGKILL, kept", since=killed))
+            tell(journal.check(again._connection.working().store, run_id, 5, "driver SIGKILL, kept", since=killed))
         assert {line.attempt for line in journal.lines()} == {1}
     finally:
         subprocess.run([*command, "down"], check=True, capture_output=True, timeout=90)

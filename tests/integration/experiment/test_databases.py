@@ -73,7 +73,7 @@ def test_assets_are_in_the_database_before_the_first_member_runs(
     run = exp.start(db, ensemble, quiet=True, summary=True)
     rows = exp.results(ensemble)
     assert [row["result"]["y"] for row in rows] == [[1.0, 2.0], [1.0, 2.0]]
-    events = list(exp._working_control().store.watch(run.run_id, after="0", timeout=1))
+    events = list(exp._connection.working().store.watch(run.run_id, after="0", timeout=1))
     loaded = next(event.time for event in events if event.kind == "assets")
     assert loaded <= min(event.time for event in events if event.kind == "start")
     assert loaded <= min(row["result"]["began"] for row in rows)

@@ -62,6 +62,11 @@ def test_every_part_of_the_architecture_diagram_is_in_the_code_and_imports_what_
             )
 
 
+def test_every_package_is_in_the_architecture_diagram(parts: dict[str, tuple[str, ...]]) -> None:
+    found = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "taskensemble").glob("*/__init__.py")}
+    assert found - set(parts) == set()
+
+
 def test_nothing_in_the_package_imports_the_workers(parts: dict[str, tuple[str, ...]]) -> None:
     for path in parts:
         if path != "workers":

@@ -1,0 +1,75 @@
+"""What is refused before anything is brought up for a start: what runs already, and what would wait for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from taskensemble.engine.allocation import check_room, of_this_process
+
+if TYPE_CHECKING:
+    from taskensemble.entity import Entity
+    from taskensemble.history import History
+    from taskensemble.launch.control import ControlPlane
+    from taskensemble.plan import Plan
+
+
+def check_idle(history: History, entities: Sequence[Entity]) -> None:
+    """Refuse what runs already: two at once would write into one folder and under the same keys.
+
+    Raises:
+        EntityRunningError: a start of one of them has not ended
+    """
+    from taskensemble.entity import Ensemble
+
+    started = set(history.names())
+    names: dict[str, None] = {}
+    for entity in entities:
+        names[entity.name] = None
+        if isinstance(entity, Ensemble):
+            names |= dict.fromkeys(member.name for member in entity.members.made())
+            names |= dict.fromkeys(name for name in entity.member_names() if name in started)
+    history.refuse_running(names)
+
+
+def check_settings(launcher: str, entities: Sequence[Entity]) -> None:
+    """Refuse run and batch settings of another scheduler than the launcher's.
+
+    Raises:
+        UnsupportedSettingsError: such settings; the message names their owner
+    """
+    from taskensemble.entity import Ensemble
+    from taskensemble.settings import RunSettings, check_supported
+
+    for entity in entities:
+        prototypes = [entity.prototype, *entity.members.made()] if isinstance(entity, Ensemble) else [entity]
+        for each in prototypes:
+            if isinstance(each.run_settings, RunSettings):
+                check_supported(launcher, each.run_settings, each.name)
+        batch_settings = getattr(entity, "batch_settings", None)
+        if batch_settings is not None:
+            check_supported(launcher, batch_settings, entity.name)
+
+
+def check_worker(launcher: str, plan: Plan, slots: int | None, plane: ControlPlane | None) -> None:
+    """Refuse what would wait for ever on the embedded worker, unless somebody put another one beside it.
+
+    Raises:
+        InputError: a member needs more than the embedded worker has
+    """
+    from taskensemble.launch.local import check_fits
+
+    helped = plane is not None and len(plane.store.workers()) > 1
+    if launcher == "local" and not helped:
+        check_fits(plan.run, plan.members, slots)
+
+
+def check_nodes(launcher: str, plan: Plan, reserved: Sequence[str]) -> None:
+    """Refuse what would wait for ever in this allocation, whose nodes are all that this driver's worker has.
+
+    Raises:
+        AllocationError: a member needs more than the nodes that databases leave have
+    """
+    allocation = None if launcher == "local" else of_this_process()
+    if allocation is not None:
+        check_room(plan.run, allocation, reserved)
