@@ -8,7 +8,8 @@
     /api/databases             databases and their models
     /api/live?run=<id>         server-sent events: `overview`, `run` and `databases`, each when it has changed
 
-Everything asks for the name and password that the command printed (HTTP basic authentication).
+Everything asks for the name and password that the command printed (HTTP basic authentication). The page may load and ask nothing
+but this server: what members write into logs and names is shown as text, and could reach nobody if it ever were not.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from typing import Any
 
 from sse_starlette.sse import EventSourceResponse
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskensemble.dashboard import snapshot
 from taskensemble.engine.store import Store
@@ -40,6 +43,35 @@ from taskensemble.errors import RunNotFoundError
 STATIC = Path(str(files("taskensemble.dashboard") / "static"))
 INTERVAL = 1.0
 """Seconds between two looks at the store for the live view."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""What every answer tells the browser: load and ask this server alone, be in nobody's frame, guess no types."""
+
+
+class SafeHeaders:
+    """Puts `HEADERS` into every answer, refusals among them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+                # Logs and parameters are for whoever has the password, not for a cache on the way.
+                if scope["path"].startswith("/api/"):
+                    MutableHeaders(scope=message)["Cache-Control"] = "no-store"
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class BasicAuthentication(BaseHTTPMiddleware):
@@ -92,7 +124,7 @@ def create_app(store: Store, user: str, password: str) -> Starlette:
             Route("/api/live", live),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(BasicAuthentication, user=user, password=password)],
+        middleware=[Middleware(SafeHeaders), Middleware(BasicAuthentication, user=user, password=password)],
     )
 
 

@@ -47,6 +47,22 @@ def test_nobody_sees_anything_without_the_password(dashboard: str) -> None:
             fetch(dashboard + path, password="wrong")
 
 
+def test_a_browser_is_told_to_load_from_the_dashboard_alone_whatever_the_answer(dashboard: str) -> None:
+    answers = [fetch(dashboard + path).headers for path in ("/", "/api/overview", "/static/dashboard.js", "/api/live")]
+    for path, password in (("/", "wrong"), ("/api/runs/nothing", PASSWORD), ("/nowhere", PASSWORD)):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetch(dashboard + path, password)
+        answers.append(caught.value.headers)
+    for headers in answers:
+        rules = dict(rule.strip().partition(" ")[::2] for rule in headers["Content-Security-Policy"].split(";"))
+        assert rules["default-src"] == "'none'"
+        assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+    assert answers[1]["Cache-Control"] == answers[3]["Cache-Control"] == "no-store"
+
+
 def test_a_run_is_shown_with_its_members_parameters_and_results(dashboard: str, run: tuple[Path, str]) -> None:
     overview = json.load(fetch(f"{dashboard}/api/overview"))
     assert [each["run_id"] for each in overview["runs"]] == [run[1]]

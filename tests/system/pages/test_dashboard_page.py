@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from taskensemble.launch.embedded import free_port
+from tests.integration.engine.plane import until
 from tests.monitored import PASSWORD, finished_run, serving
 
 QUIET = (
@@ -36,6 +37,8 @@ def test_the_page_shows_a_run_and_the_log_of_the_member_that_was_clicked(tmp_pat
     elsewhere: list[str] = []
     url = f"http://127.0.0.1:{(port := free_port())}/"
     page.on("pageerror", lambda error: errors.append(str(error)))
+    # What the content security policy forbids is told on the console.
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on(
         "request", lambda request: elsewhere.append(request.url) if not request.url.startswith((url, "data:")) else None
     )
@@ -54,7 +57,7 @@ def test_the_page_shows_a_run_and_the_log_of_the_member_that_was_clicked(tmp_pat
         page.wait_for_selector("#logs:not([hidden])")
         assert page.inner_text("#logtext").strip() == "hello 2"
         page.locator("#failures li").click()
-        page.wait_for_function("document.getElementById('logname').textContent.includes('exit status')")
+        expect(page.locator("#logname")).to_contain_text("exit status")
         page.select_option("#tint", "params.T")
         assert len({dot.get_attribute("fill") for dot in page.locator("#scatter circle").all()}) == 5
         # Dragging along an axis chooses members: the others fade, until all are asked for again.
@@ -72,7 +75,7 @@ def test_the_page_shows_a_run_and_the_log_of_the_member_that_was_clicked(tmp_pat
         page.wait_for_selector("#clear[hidden]", state="attached")
         page.screenshot(path=tmp_path / "dashboard.png")
         page.set_viewport_size({"width": 420, "height": 900})
-        page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+        until(lambda: page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it fits a phone")
         page.goto("about:blank")
     assert (tmp_path / "dashboard.png").stat().st_size > 10_000
     assert not errors
