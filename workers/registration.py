@@ -138,4 +138,4 @@ class Registration:
 
 def _known(attempt: Attempt) -> tuple[Any, ...]:
     """An attempt in the words of store.lua's `renew`."""
-    return attempt.index, attempt.entity, attempt.token, attempt.number, attempt.pid
+    return attempt.index, attempt.entity, attempt.token, attempt.number, -1 if attempt.armed else attempt.pid

@@ -411,7 +411,7 @@ operations.disarm = function()
     return count
 end
 
--- renew <worker> <node> then for each attempt: <index> <entity> <token> <attempt> <pid>
+-- renew <worker> <node> then for each attempt: <index> <entity> <token> <attempt> <pid, 0: none yet, -1: it waits for its peers>
 -- -> for each attempt: 'ok' (go on), 'armed' (wait on), 'stop' (cancelled), 'lost' (no longer this worker's)
 -- An attempt that a restarted store has forgotten is taken back into the record.
 operations.renew = function()
@@ -424,10 +424,15 @@ operations.renew = function()
             local state, attempt = state_of(index), attempt_of(index)
             if state == 'q' and attempt.a < number and attempt.o ~= token then
                 attempt = { a = number, f = attempt.f, l = attempt.l, t = token, w = ARGV[2], n = ARGV[3], s = now_ms / 1000 }
-                move(index, entity, 'q', 'r')
-                state = 'r'
+                move(index, entity, 'q', pid < 0 and 'a' or 'r')
                 keep_attempt(index, attempt)
                 begin_lease(index)
+                if pid < 0 then
+                    call('ZADD', GANGS, 'NX', now_ms, gang(entity))
+                    call('HINCRBY', entity_key(entity), 'armed', 1)
+                    go_if_all_armed(entity)
+                end
+                state = state_of(index)
             end
             if (state == 'r' or state == 'a') and attempt.t == token then
                 call('HINCRBY', P .. 'lease', index, 1)

@@ -176,6 +176,17 @@ def test_what_a_restarted_store_has_forgotten_is_taken_back_from_the_worker(serv
     assert store.claim(run_id, "w2", "node", [(0, 0, "t9")])[0].answer == "taken"
 
 
+def test_members_that_wait_for_their_peers_still_do_when_a_restarted_store_has_forgotten_them(
+    server: Server, tmp_path: Path
+) -> None:
+    store, run_id = started(server, tmp_path, 2, together=True)
+    assert store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, -1) == [b"armed"]
+    assert (store.status(run_id).running, store.armed(run_id, 0)) == (0, 1)
+    assert store.call(run_id, "renew", "w2", "node", 1, 0, "t1", 1, -1) == [b"ok"]
+    assert store.call(run_id, "renew", "w1", "node", 0, 0, "t0", 1, -1) == [b"ok"]
+    assert (store.status(run_id).running, store.armed(run_id, 0)) == (2, 0)
+
+
 def test_members_that_run_together_start_when_the_last_one_has_its_slot(server: Server, tmp_path: Path) -> None:
     store, run_id = started(server, tmp_path, 2, together=True)
     assert store.claim(run_id, "w1", "node", [(0, 0, "t0")])[0].answer == "armed"
