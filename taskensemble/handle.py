@@ -20,7 +20,14 @@ from taskensemble.engine.records import (
     RunStatus,
     State,
 )
-from taskensemble.errors import AssetError, InputError, InputTypeError, RunFailedError, RunNotFoundError
+from taskensemble.errors import (
+    AssetError,
+    ControlPlaneError,
+    InputError,
+    InputTypeError,
+    RunFailedError,
+    RunNotFoundError,
+)
 from taskensemble.progress import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -134,18 +141,34 @@ class RunHandle:
         Raises:
             InputTypeError, InputError: a timeout that is no number of seconds
             TimeoutError: something is still alive; the message names it
+            ControlPlaneError: the control plane does not answer; or the driver has died, and others of its runs have not ended
         """
-        from taskensemble.engine import messages
+        from redis import ConnectionError as Unreachable
 
         _check_timeout(timeout)
-        if not self._over(entity):
-            self._control.store.cancel(self.run_id, entity, reason=reason)
-            if entity is None:
-                messages.delete_queues(self._control.broker_url, self.record)
         if timeout is None:
             timeout = self._patience()
         deadline = time.monotonic() + timeout
-        while not self._over(entity):
+        told = False
+        while True:
+            if self._final is None and self._control.has_ended:
+                # Its driver has ended with it, and so has everything that ran: what is left to do is its record.
+                self._control.take_over()
+                told = False
+                deadline = time.monotonic() + timeout
+            try:
+                if self._over(entity):
+                    return self.status()
+                if not told:
+                    self._tell_to_stop(entity, reason)
+                    self._close_what_was_left()
+                    told = True
+            except Unreachable as error:
+                if self._control.has_ended:
+                    continue
+                raise ControlPlaneError(
+                    f"The run {self.run_id} was told to stop, but its control plane no longer answers: {error}"
+                ) from error
             if time.monotonic() > deadline:
                 alive = [member.name for member, attempt in self.members(entity) if attempt.state is State.RUNNING]
                 named = ", ".join(alive[:5]) + (f" and {len(alive) - 5} more" if len(alive) > 5 else "")
@@ -154,7 +177,34 @@ class RunHandle:
                 )
             self._control.check()
             time.sleep(0.05)
-        return self.status()
+
+    def _tell_to_stop(self, entity: int | None, reason: str) -> None:
+        from taskensemble.engine import messages
+
+        self._control.store.cancel(self.run_id, entity, reason=reason)
+        if entity is None:
+            messages.delete_queues(self._control.broker_url, self.record)
+
+    def _close_what_was_left(self) -> None:
+        """Let a worker close the record of a run whose driver has died, where nobody else would: nothing of it runs any more.
+
+        Raises:
+            ControlPlaneError: the worker would go on with other runs of that driver's
+        """
+        if not self._control.is_own or self._control.has_worker or self._over(None):
+            return
+        store = self._control.store
+        others = [
+            run_id
+            for run_id in store.active_runs()
+            if run_id != self.run_id and not (status := store.status(run_id)).state.final and not status.reason
+        ]
+        if others:
+            raise ControlPlaneError(
+                f"The run {self.run_id} is told to stop, and nothing of it runs: its driver has ended. A worker closes its "
+                f"record, but would go on with {others[0]} as well: stop that too, or let Experiment.reconnect go on with it."
+            )
+        self._control.start_worker(None)
 
     def stop_members(
         self, members: Iterable[int | str], timeout: float | None = None, *, reason: str = "stopped by the driver"

@@ -166,6 +166,28 @@ class ControlPlane:
             self.start_worker(self._slots, allocation=self._allocation)
             return
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was embedded in another process, and has ended with it."""
+        return not self.is_own and self._server is not None and embedded.attach(self.folder) is None
+
+    def take_over(self) -> None:
+        """Bring one that has ended back from its append-only file, as this process's own.
+
+        Raises:
+            ControlPlaneError: another process has done so meanwhile, or it cannot start
+        """
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self.is_own = True
+        try:
+            self._serve()
+        except ControlPlaneError:
+            self.is_own = False
+            raise
+        _embedded[self.folder] = self
+
     def close(self, user: object = None) -> None:
         """Close the connection and end what this process started: batch jobs and the worker first, then the server.
 

@@ -10,6 +10,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "TASKENSEMBLE_TEST_DRIVER"
@@ -77,6 +78,16 @@ class Driver:
             except OSError:
                 continue
         return found
+
+    def kill_all(self) -> None:
+        """Kill it and all that it started at one time, as a machine that goes down does: nobody can clean up or report."""
+        pids = [self.process.pid, *(int(entry.split()[0]) for entry in self.left())]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        self.wait()
+        eventually(lambda: not self.left(), timeout=30, what="the end of every process")
 
     def close(self) -> None:
         """End it and what it left."""

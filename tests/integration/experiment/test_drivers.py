@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from taskensemble import Experiment, Status
@@ -137,6 +140,54 @@ def test_another_process_stops_a_run_of_a_living_driver(driver: Start) -> None:
     assert living.wait() == 0
     assert "end Cancelled" in living.output
     other.close()
+
+
+SLOW_TO_END = "trap 'touch told; sleep 2; exit 0' TERM; touch here; while :; do sleep 0.05; done"
+"""A member that is still there when its driver is killed during a stop."""
+
+
+def test_a_run_is_stopped_although_its_driver_is_killed_meanwhile(driver: Start, tmp_path: Path) -> None:
+    killed = driver(
+        BEGIN
+        + f"run = exp.start(ensemble({SLOW_TO_END!r}), block=False)\nprint('run=' + run.run_id, flush=True)\nrun.wait()\n"
+    )
+    eventually(lambda: len(list(tmp_path.glob("exp/ens/*/here"))) == 2, what="two members")
+    with Experiment("exp") as other, ThreadPoolExecutor(1) as thread:
+        handle = other.reconnect(run_id(killed))
+        stopping = thread.submit(handle.stop)
+        eventually(lambda: list(tmp_path.glob("exp/ens/*/told")), what="the stop")
+        killed.signal(signal.SIGKILL)
+        assert stopping.result(90).cancelled == 2
+    eventually(lambda: not killed.left(), timeout=30, what="the end of every process")
+
+
+def test_the_command_stop_closes_what_a_killed_driver_left_unless_other_runs_would_go_on(
+    driver: Start, tmp_path: Path
+) -> None:
+    killed = driver(
+        BEGIN
+        + "run = exp.start(ensemble('sleep 600', 1), block=False)\n"
+        + "more = exp.start(exp.create_model('m', exp.create_run_settings('sleep', '600')), block=False)\n"
+        + "while not (run.status().running and more.status().running): time.sleep(0.05)\n"
+        + "print(f'run={run.run_id} more={more.run_id} .', flush=True)\nrun.wait()\n"
+    )
+    killed.says(" .")
+    killed.kill_all()
+    more = killed.output.partition("more=")[2].split()[0]
+
+    def stop(run: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "taskensemble", "stop", run, "--path", str(tmp_path / "exp")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    code, said = stop(run_id(killed))
+    assert code == 3, said
+    assert f"go on with {more} as well" in said
+    assert stop(more)[0] == 0
+    # The worker that closed the other's record has closed this one's as well.
+    code, said = stop(run_id(killed))
+    assert code == 0, said
+    assert "cancelled already" in said
 
 
 def test_a_run_of_a_driver_that_was_killed_goes_on_where_it_is_reconnected(driver: Start, tmp_path: Path) -> None:
