@@ -61,8 +61,8 @@ typedef struct RedisModuleEvent {
 } RedisModuleEvent;
 typedef void (*EventFunction)(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
 
-enum { EVENT_CLIENT_CHANGE = 4, EVENT_CRON_LOOP = 8 };
-enum { CLIENT_CHANGE_DISCONNECTED = 1 };
+enum { EVENT_CLIENT_CHANGE = 4, EVENT_CRON_LOOP = 8, EVENT_EVENT_LOOP = 15 };
+enum { CLIENT_CHANGE_DISCONNECTED = 1, EVENT_LOOP_BEFORE_SLEEP = 0 };
 
 typedef struct ClientInfo {
     uint64_t version;
@@ -237,7 +237,8 @@ typedef struct CommandInfo {
     X(void, KeyAtPosWithFlags, (RedisModuleCtx * ctx, int position, int flags)) \
     X(size_t, MallocSizeString, (RedisModuleString * string)) \
     X(int, BlockedClientMeasureTimeStart, (RedisModuleBlockedClient * bc)) \
-    X(int, BlockedClientMeasureTimeEnd, (RedisModuleBlockedClient * bc))
+    X(int, BlockedClientMeasureTimeEnd, (RedisModuleBlockedClient * bc)) \
+    X(int, AvoidReplicaTraffic, (void))
 
 #define API_DECLARE(type, name, arguments) type(*name) arguments;
 typedef struct ServerApi {

@@ -41,8 +41,8 @@ int is_repeated(RedisModuleCtx *ctx);
 /* The value of a key, borrowed; NULL with *error set to the reply if there is none or it has another type. */
 Tensor *tensor_find(RedisModuleCtx *ctx, RedisModuleString *key, const char **error);
 Asset *asset_find(RedisModuleCtx *ctx, RedisModuleString *key, AssetKind kind, const char **error);
-/* Puts an asset (retained) into its key, tells replicas, and replies OK, or the error. */
-int asset_put(RedisModuleCtx *ctx, RedisModuleString *key, Asset *asset);
+/* Puts an asset (retained) into its key and tells replicas. Returns NULL, or the error reply. */
+const char *asset_put(RedisModuleCtx *ctx, RedisModuleString *key, Asset *asset);
 /* Loads an asset on a worker, then stores it; at once when the command is a repetition. Takes over the reference. */
 int asset_store(RedisModuleCtx *ctx, RedisModuleString *key, Asset *asset);
 /* AI.MODELDEL, AI.SCRIPTDEL */

@@ -89,13 +89,13 @@ static int key_accepts(RedisModuleCtx *ctx, RedisModuleString *key, AssetKind ki
     return !wrong;
 }
 
-int asset_put(RedisModuleCtx *ctx, RedisModuleString *name, Asset *asset) {
-    if (!key_accepts(ctx, name, asset->kind)) return server.ReplyWithError(ctx, WRONGTYPE);
+const char *asset_put(RedisModuleCtx *ctx, RedisModuleString *name, Asset *asset) {
+    if (!key_accepts(ctx, name, asset->kind)) return WRONGTYPE;
     RedisModuleKey *key = server.OpenKey(ctx, name, KEY_READ | KEY_WRITE);
     server.ModuleTypeSetValue(key, type_of(asset->kind), asset_retain(asset));
     server.CloseKey(key);
     asset_replicate(ctx, name, asset);
-    return server.ReplyWithSimpleString(ctx, "OK");
+    return NULL;
 }
 
 /* What makes a store fail before anything is tried, or NULL. */
@@ -107,9 +107,9 @@ static const char *store_refusal(RedisModuleCtx *ctx, RedisModuleString *key, As
 
 int asset_store(RedisModuleCtx *ctx, RedisModuleString *key, Asset *asset) {
     if (is_repeated(ctx)) {
-        asset_put(ctx, key, asset);
+        const char *error = asset_put(ctx, key, asset);
         asset_release(asset);
-        return API_OK;
+        return error ? server.ReplyWithError(ctx, error) : server.ReplyWithSimpleString(ctx, "OK");
     }
     const char *refusal = store_refusal(ctx, key, asset);
     if (refusal) {

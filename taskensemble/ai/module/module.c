@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "keys.h"
 #include "later.h"
+#include "request.h"
 #include "tensor.h"
 #include "worker.h"
 
@@ -80,10 +81,18 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     workers_tick();
 }
 
+static void on_event_loop(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event;
+    (void)data;
+    if (subevent == EVENT_LOOP_BEFORE_SLEEP) requests_answer(ctx);
+}
+
 static int events_subscribe(RedisModuleCtx *ctx) {
     RedisModuleEvent client = {EVENT_CLIENT_CHANGE, 1};
     RedisModuleEvent cron = {EVENT_CRON_LOOP, 1};
+    RedisModuleEvent event_loop = {EVENT_EVENT_LOOP, 1};
     if (server.SubscribeToServerEvent(ctx, client, on_client_change) != API_OK) return API_ERR;
+    if (server.SubscribeToServerEvent(ctx, event_loop, on_event_loop) == API_OK) requests_answered_before_sleep();
     return server.SubscribeToServerEvent(ctx, cron, on_cron);
 }
 

@@ -13,6 +13,12 @@
  * the caller is unblocked; the reply, and the writing of outputs to keys, happen in its context (request_reply). After a failed
  * step nothing new is begun and what waits in a queue is taken out.
  *
+ * A request that writes keys is not answered while the server pauses writes (CLIENT PAUSE, a failover, a shutdown that waits for
+ * replicas): replicas must not see a write then, and the server ends itself when a module makes one. So requests that are ready stand in
+ * a list. Before each sleep the server says so, and then those that may be answered are: their keys are written there and then, and the
+ * caller is unblocked. Redis 6.2 says nothing; there a request is answered when it is ready, and its keys are written by the reply
+ * callback, which a pause can forestall: the caller is told.
+ *
  * References: the blocked caller holds one, every job holds one. A caller that disconnects lets go of its own; jobs under way
  * end unheard. */
 #include "request.h"
@@ -25,8 +31,13 @@
 #include "queue.h"
 #include "tensor_commands.h"
 
+#define PAUSED "ERR the server pauses writes, so the outputs were not stored: run it again"
+
 static Request *waiting_requests;
 static int waiting_count;
+static Request *ready_requests; /* the first that became ready */
+static Request **ready_end = &ready_requests;
+static int told_before_sleep;
 
 char *text_copy(const char *text, size_t length) {
     char *copy = server.Alloc(length + 1);
@@ -170,10 +181,28 @@ static void write_outputs(RedisModuleCtx *ctx, const Request *request) {
     }
 }
 
+/* Whether answering it changes keys. */
+static int request_writes(const Request *request) {
+    if (request->written || request->timed_out || request->failed || request->error) return 0;
+    return request->kind == REQUEST_STORE || request->write_count > 0;
+}
+
+static void request_write(RedisModuleCtx *ctx, Request *request) {
+    if (!request_writes(request)) return;
+    const char *error = NULL;
+    if (request->kind == REQUEST_STORE) {
+        error = asset_put(ctx, request->key, request->asset);
+    } else if (writes_allowed(ctx, request)) {
+        write_outputs(ctx, request);
+    } else {
+        error = WRONGTYPE;
+    }
+    request->written = 1;
+    if (error) request->error = text_copy(error, strlen(error));
+}
+
 static int reply_run(RedisModuleCtx *ctx, const Request *request) {
     if (request->steps[0].state == STEP_FAILED) return server.ReplyWithError(ctx, request->steps[0].error);
-    if (!writes_allowed(ctx, request)) return server.ReplyWithError(ctx, WRONGTYPE);
-    write_outputs(ctx, request);
     return server.ReplyWithSimpleString(ctx, "OK");
 }
 
@@ -190,33 +219,81 @@ static void reply_step(RedisModuleCtx *ctx, const Step *step, int after_failure)
 }
 
 static int reply_graph(RedisModuleCtx *ctx, const Request *request) {
-    if (!request->failed && !writes_allowed(ctx, request)) return server.ReplyWithError(ctx, WRONGTYPE);
     server.ReplyWithArray(ctx, request->step_count);
     int after_failure = 0;
     for (int i = 0; i < request->step_count; i++) {
         reply_step(ctx, &request->steps[i], after_failure);
         if (request->steps[i].state == STEP_FAILED) after_failure = 1;
     }
-    if (!request->failed) write_outputs(ctx, request);
     return API_OK;
-}
-
-static int reply_store(RedisModuleCtx *ctx, Request *request) {
-    if (request->error) return server.ReplyWithError(ctx, request->error);
-    return asset_put(ctx, request->key, request->asset);
 }
 
 int request_reply(RedisModuleCtx *ctx, Request *request) {
     if (request->timed_out) return server.ReplyWithSimpleString(ctx, "TIMEDOUT");
-    if (request->kind == REQUEST_STORE) return reply_store(ctx, request);
+    request_write(ctx, request);
+    if (request->error) return server.ReplyWithError(ctx, request->error);
+    if (request->kind == REQUEST_STORE) return server.ReplyWithSimpleString(ctx, "OK");
     if (request->kind == REQUEST_GRAPH) return reply_graph(ctx, request);
     return reply_run(ctx, request);
+}
+
+/* ---- When ---- */
+
+static int writes_paused(void) {
+    return server.AvoidReplicaTraffic && server.AvoidReplicaTraffic();
+}
+
+static void ready_remove(Request *request) {
+    Request **link = &ready_requests;
+    while (*link != request) link = &(*link)->ready_next;
+    *link = request->ready_next;
+    if (ready_end == &request->ready_next) ready_end = link;
+    request->ready = 0;
+}
+
+void requests_answered_before_sleep(void) {
+    told_before_sleep = 1;
+}
+
+void requests_answer(RedisModuleCtx *ctx) {
+    if (!ready_requests) return;
+    int paused = writes_paused();
+    Request *request = ready_requests;
+    while (request) {
+        Request *next = request->ready_next;
+        if (!paused || !request_writes(request)) {
+            ready_remove(request);
+            if (ctx) {
+                server.SelectDb(ctx, request->db);
+                request_write(ctx, request);
+            }
+            request_unblock(request);
+        }
+        request = next;
+    }
+}
+
+static void request_ready(Request *request) {
+    if (!request->bc || request->ready) return;
+    if (request->timer_set) server.StopTimer(module_context, request->timer, NULL);
+    request->timer_set = 0;
+    request->ready = 1;
+    request->ready_next = NULL;
+    *ready_end = request;
+    ready_end = &request->ready_next;
+    if (!told_before_sleep) requests_answer(NULL);
+}
+
+void requests_tick(void) {
+    if (!told_before_sleep) requests_answer(NULL);
 }
 
 static int reply_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     (void)argc;
-    return request_reply(ctx, server.GetBlockedClientPrivateData(ctx));
+    Request *request = server.GetBlockedClientPrivateData(ctx);
+    if (request_writes(request) && writes_paused()) return server.ReplyWithError(ctx, PAUSED);
+    return request_reply(ctx, request);
 }
 
 /* ---- Jobs ---- */
@@ -377,7 +454,7 @@ static void request_advance(Request *request) {
         Step *step = &request->steps[s];
         if (step->kind == STEP_RUN && step->state == STEP_WAITING && input_ready(step, NULL)) issue_job(request, s);
     }
-    if (request->jobs == 0) request_unblock(request);
+    if (request->jobs == 0) request_ready(request);
 }
 
 void job_finished(Job *job, const char *error) {
@@ -404,6 +481,7 @@ void job_failed(Job *job, const char *text) {
 
 static void request_abandon(Request *request) {
     withdraw_jobs(request);
+    if (request->ready) ready_remove(request);
     request_unblock(request);
 }
 

@@ -66,10 +66,13 @@ typedef struct Request {
     int timed_out; /* the whole reply is TIMEDOUT */
     RedisModuleTimerID timer;
     int timer_set;
+    char *error;  /* the whole reply */
     /* REQUEST_STORE */
     RedisModuleString *key;
     Asset *asset; /* owned reference */
-    char *error;  /* the whole reply */
+    int ready;    /* nothing is left to wait for: in the list of those that are to be answered */
+    int written;  /* its keys were */
+    struct Request *ready_next;
     struct Request *next; /* requests with a blocked caller */
     struct Request *previous;
 } Request;
@@ -109,6 +112,11 @@ int request_reply(RedisModuleCtx *ctx, Request *request);
 void job_finished(Job *job, const char *error);
 /* A job that cannot be run: all its steps fail with this text. Frees the job. */
 void job_failed(Job *job, const char *text);
+/* The server is about to sleep: answers the callers whose requests are ready, but for those that it keeps waiting. `ctx` may write. */
+void requests_answer(RedisModuleCtx *ctx);
+/* It will tell so each time. Until this is called requests are answered as they become ready, or at requests_tick. */
+void requests_answered_before_sleep(void);
+void requests_tick(void);
 /* Number of callers that wait. */
 int requests_waiting(void);
 

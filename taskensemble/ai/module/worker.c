@@ -76,13 +76,6 @@ static int on_unit(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return unit_reply(ctx, &worker->unit);
 }
 
-static int on_dropped(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv;
-    (void)argc;
-    (void)ctx;
-    return API_OK;
-}
-
 void worker_wake(Worker *worker) {
     RedisModuleBlockedClient *bc = worker->bc;
     idle_remove(worker);
@@ -177,6 +170,7 @@ static void drop_hanging(void) {
 void workers_tick(void) {
     int64_t now = now_ms();
     later_run();
+    requests_tick();
     drop_hanging();
     for (Lane *lane = lane_first(); lane; lane = lane->next) lane_tend(lane, now);
     for (Worker *worker = all_workers; worker; worker = worker->next) {
@@ -299,7 +293,7 @@ static int next(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         worker_lost(worker, 0);
         return server.ReplyWithError(ctx, "ERR malformed result frame");
     }
-    worker->bc = server.BlockClient(ctx, on_unit, on_dropped, NULL, 0);
+    worker->bc = server.BlockClient(ctx, on_unit, NULL, NULL, 0); /* without a time-out: CLIENT UNBLOCK cannot reach it */
     server.SetDisconnectCallback(worker->bc, on_disconnect);
     idle_add(worker);
     lane_serve(worker->lane);
