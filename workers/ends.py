@@ -37,7 +37,8 @@ def file_of(token_prefix: str) -> Path | None:
     folder = Path(given) if given else Path(tempfile.gettempdir(), f"taskensemble-{os.getuid()}-ends")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        # Below the temporary folder anybody may have laid a link of this name.
+        if (folder.stat() if given else folder.lstat()).st_uid != os.getuid():
             return None
     except OSError:
         return None

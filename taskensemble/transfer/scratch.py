@@ -1,21 +1,24 @@
 """A worker's own folder: members' folders and their inputs, as they would lie on a file system that it shared with the driver.
 
-    <scratch>/<worker>.<pid>/<run>/inputs/<n>/<name>   the n-th input of the run
-    <scratch>/<worker>.<pid>/<run>/<entity>/<name>     the entity's folder
+    <scratch>/te-worker.<host>.<worker>.<pid>/<run>/inputs/<n>/<name>   the n-th input of the run
+    <scratch>/te-worker.<host>.<worker>.<pid>/<run>/<entity>/<name>     the entity's folder
 
 A run's records are rewritten to these paths once; everything else a worker does is the same as with a shared file system.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from taskensemble.engine.records import FilesRecord, InputRecord, MemberRecord, RunRecord, TransferFileRecord
 from taskensemble.errors import TransferError
@@ -26,13 +29,22 @@ VARIABLE = "TASKENSEMBLE_SCRATCH"
 """Where workers put members' folders when hosts share no file system; unset: a folder of the user's below the temporary one."""
 
 
+_OURS = "te-worker"
+"""How the names of workers' folders begin. The folder may be one of the user's, with other things in it."""
+
+
+def _host() -> str:
+    """Where pids are told apart: nodes may share the folder."""
+    return socket.gethostname()
+
+
 class Scratch:
     """The folder of one worker process; it goes with the process."""
 
     def __init__(self, worker: str) -> None:
         given = os.environ.get(VARIABLE)
         self._root = Path(given) if given else Path(tempfile.gettempdir(), f"taskensemble-{os.getuid()}-scratch")
-        self._folder = self._root / f"{worker}.{os.getpid()}"
+        self._folder = self._root / f"{_OURS}.{_host()}.{quote(worker, safe='')}.{os.getpid()}"
         self._lock = threading.Lock()
         self._fetched: set[tuple[str, int]] = set()
         self._origins: dict[str, str] = {}
@@ -116,10 +128,11 @@ class Scratch:
             return
         self._used = True
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._root.stat().st_uid != os.getuid():
+        # Below the temporary folder anybody may have laid a link here; the one that a user names may be one.
+        if (self._root.stat() if os.environ.get(VARIABLE) else self._root.lstat()).st_uid != os.getuid():
             raise TransferError(f"{self._root} belongs to another user; set {VARIABLE} to a folder of your own")
-        for other in self._root.iterdir():
-            # A worker that was killed has left its folder.
+        for other in self._root.glob(f"{_OURS}.{glob.escape(_host())}.*"):
+            # A worker of this host that was killed has left its folder.
             pid = other.name.rpartition(".")[2]
             if pid.isdecimal() and not Path("/proc", pid).exists():
                 shutil.rmtree(other, ignore_errors=True)
