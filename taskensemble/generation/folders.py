@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -183,7 +184,8 @@ def keep_outputs(folder: str | Path, name: str, *, results: bool = False) -> Non
         results: moves `result.json` as well: a new run's members must not show what an earlier run has found.
     """
     kept = [f"{name}.out", f"{name}.err", RESULT]
-    current = [file for file in (kept if results else kept[:2]) if os.path.isfile(os.path.join(folder, file))]
+    # Whatever has the name: a program may have left a link, a folder or a pipe there, which nobody could write to.
+    current = [file for file in (kept if results else kept[:2]) if os.path.lexists(os.path.join(folder, file))]
     if not current:
         return
     numbers = [
@@ -242,6 +244,9 @@ def _generated_folders(path: Path, name: str) -> Iterator[Path]:
 def _copy(files: FilesRecord, folder: Path) -> None:
     for source in files.copy_:
         if os.path.isdir(source):
+            for parent, folders, names in os.walk(source):
+                for name in (*folders, *names):
+                    _replace(folder / os.path.relpath(os.path.join(parent, name), source))
             shutil.copytree(source, folder, dirs_exist_ok=True)
         else:
             _replace(folder / os.path.basename(source))
@@ -272,6 +277,8 @@ def _configure(files: FilesRecord, folder: Path, params: dict[str, str]) -> list
             target = folder / below
             text = check_file(path, names, files.tag, files.allow_unknown_tags).fill(params)
             try:
+                for part in reversed(Path(below).parents[:-1]):
+                    _replace(folder / part)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _replace(target)
                 with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -298,8 +305,13 @@ def _tagged_files(source: str) -> Iterator[tuple[str, str]]:
 
 
 def _replace(target: Path) -> None:
-    """Make way for a file: writing through a link would change the user's own file."""
-    if target.is_symlink():
+    """Make way for a file or a folder: writing through a link, of an earlier run perhaps, would change the user's own, and nobody
+    reads a pipe that an earlier program has left."""
+    try:
+        mode = target.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         target.unlink()
 
 

@@ -14,7 +14,7 @@ from taskensemble.engine.records import (
     TemplateRecord,
 )
 from taskensemble.errors import InputError, ParameterWriterError
-from taskensemble.generation import generate_all, generate_member, is_passed_on, member_folder
+from taskensemble.generation import generate_all, generate_member, is_passed_on, keep_outputs, member_folder
 
 
 class Case:
@@ -186,6 +186,39 @@ def test_a_configured_file_is_never_written_through_a_link(tree):
     (folder / "in.txt").symlink_to(tree / "in.txt")
     Case(tree, configure=(str(tree / "in.txt"),)).make()
     assert (tree / "in.txt").read_text() == "T = ;T;\n"
+    assert (folder / "in.txt").read_text() == "T = 0\n"
+
+
+@pytest.mark.parametrize("files", ["copy", "configure"])
+def test_what_an_earlier_run_linked_is_not_written_through(tree, files):
+    """The next run copies what this one linked: the user's own file and folder stay as they are."""
+    (tree / "mesh").mkdir()
+    (tree / "mesh" / "a.txt").write_text("precious")
+    Case(tree, symlink=(str(tree / "in.txt"), str(tree / "mesh"))).make()
+    given = tree / "given"
+    (given / "mesh").mkdir(parents=True)
+    (given / "in.txt").write_text("new")
+    (given / "mesh" / "a.txt").write_text("new")
+    folder = Case(tree, run_id="r2", **{files: (str(given),)}).make()
+    assert [(folder / name).read_text() for name in ("in.txt", "mesh/a.txt")] == ["new", "new"]
+    assert (tree / "mesh" / "a.txt").read_text() == "precious"
+    assert (tree / "in.txt").read_text() == "T = ;T;\n"
+
+
+@pytest.mark.parametrize("left", ["pipe", "folder", "link"])
+def test_whatever_a_program_has_left_in_the_place_of_its_outputs_is_put_aside(tree, left):
+    folder = Case(tree).make()
+    for name in ("e_0.out", "in.txt"):
+        if left == "pipe":
+            os.mkfifo(folder / name)
+        elif left == "folder" and name == "e_0.out":
+            (folder / name).mkdir()
+        elif left == "link":
+            (folder / name).symlink_to("/dev/zero")
+    keep_outputs(folder, "e_0")
+    assert os.path.lexists(folder / "e_0.out.1")
+    assert not os.path.lexists(folder / "e_0.out")
+    Case(tree, configure=(str(tree / "in.txt"),), run_id="r2").make()
     assert (folder / "in.txt").read_text() == "T = 0\n"
 
 
