@@ -304,8 +304,10 @@ class OutputsRecord(Record):
 
     attempt: int
     content: str
-    """Name of the bytes of all files, one after the other in the order of `entries`."""
+    """Name of the bytes of all files, one after the other in the order of `entries`: `<index of the member>.<attempt>`."""
     entries: tuple[TransferFileRecord, ...]
+    signature: str = ""
+    """Of the text of the other fields, see signing.py; the store writes it."""
 
 
 class RunRecord(Record):

@@ -1,8 +1,9 @@
 """Signatures: who may make workers run something, apart from who may write to the broker or the record store.
 
-With a key, drivers and workers sign every message (over task, run and body) and drivers sign what the messages point to: the
-record of the run, and each member's. A worker with a key acts on nothing else. A signature is `<key id>:<HMAC-SHA256 in hex>`;
-in a record it is the last field of the JSON text, so what is checked is the very text that is then read.
+With a key, drivers and workers sign every message (over task, run and body), drivers sign what the messages point to, the record
+of the run and each member's, and workers what an attempt has sent to the next one and to the driver. A worker with a key acts on
+nothing else. A signature is `<key id>:<HMAC-SHA256 in hex>`; in a record it is the last field of the JSON text, so what is
+checked is the very text that is then read.
 
 The keys stand in a file that only its user may read, named by TASKENSEMBLE_SIGNING_KEY_FILE, one `id:hex` a line. The first one
 signs, all of them verify: a new key is added below, then moved to the top once every machine has it, and the old one removed
@@ -23,7 +24,7 @@ from taskensemble.errors import InputError, TaskensembleError
 
 VARIABLE = "TASKENSEMBLE_SIGNING_KEY_FILE"
 HEADER = "te_signature"
-RUN, MEMBER = "record.run", "record.member"
+RUN, MEMBER, OUTPUTS = "record.run", "record.member", "record.outputs"
 SHORTEST = 16
 """Bytes of a key."""
 _LINE = re.compile(r"([A-Za-z0-9_.-]{1,64}):([0-9A-Fa-f]+)")
@@ -44,7 +45,7 @@ class Keys:
         """Signature of a body.
 
         Arguments:
-            kind: a task's name, RUN or MEMBER: a signature for one is none for another.
+            kind: a task's name, RUN, MEMBER or OUTPUTS: a signature for one is none for another.
         """
         identifier, key = next(iter(self.keys.items()))
         return f"{identifier}:{_mac(key, kind, run_id, body)}"

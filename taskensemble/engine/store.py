@@ -114,6 +114,20 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
+def _outputs(run_id: str, index: int, text: bytes) -> OutputsRecord:
+    """What a member has sent, from the store's text."""
+    keys = signing.from_environment()
+    if keys is None:
+        return OutputsRecord.model_validate_json(text)
+    try:
+        outputs = OutputsRecord.model_validate_json(keys.unseal(signing.OUTPUTS, run_id, text))
+        if outputs.content != f"{index}.{outputs.attempt}":
+            raise signing.SignatureError(f"it is of the content {outputs.content!r}")
+    except signing.SignatureError as error:
+        raise signing.SignatureError(f"What member {index} of {run_id} has sent is not used: {error}") from None
+    return outputs
+
+
 def _number(value: Any) -> float | None:
     return None if value in (None, b"", "") else float(value)
 
@@ -385,22 +399,31 @@ class Store:
         self._redis.unlink(f"{run_key(run_id)[:-3]}content:{name}")
 
     def put_outputs(self, run_id: str, index: int, outputs: OutputsRecord, keep: float) -> None:
-        """Says what an attempt of a member has sent, unless a later attempt has already."""
-        known = self.outputs(run_id, index).get(index)
+        """Says what an attempt of a member has sent, unless a later attempt has already. With a signing key it is signed."""
+        try:
+            known = self.outputs(run_id, index).get(index)
+        except signing.SignatureError:
+            known = None  # nobody would take it
         if known is None or known.attempt <= outputs.attempt:
             key = f"{run_key(run_id)[:-3]}outputs"
-            self._redis.hset(key, str(index), outputs.model_dump_json(exclude_defaults=True))
+            keys = signing.from_environment()
+            text = outputs.model_dump_json(exclude_defaults=True, exclude={"signature"})
+            self._redis.hset(key, str(index), text if keys is None else keys.seal(signing.OUTPUTS, run_id, text))
             self._redis.pexpire(key, round(keep * 1000))
 
     def outputs(self, run_id: str, index: int | None = None) -> dict[int, OutputsRecord]:
-        """What members have sent that nobody has collected, by index; of one member, if its index is given."""
+        """What members have sent that nobody has collected, by index; of one member, if its index is given.
+
+        Raises:
+            SignatureError: this process has signing keys, and one is not signed with them, or is another member's.
+        """
         key = f"{run_key(run_id)[:-3]}outputs"
         if index is None:
             found = dict(self._redis.hscan_iter(key, count=_BATCH))
         else:
             text = self._redis.hget(key, str(index))
             found = {} if text is None else {index: text}
-        return {int(number): OutputsRecord.model_validate_json(text) for number, text in sorted(found.items())}
+        return {int(number): _outputs(run_id, int(number), text) for number, text in sorted(found.items())}
 
     def drop_outputs(self, run_id: str, index: int) -> None:
         """Forgets what a member has sent: it was collected."""

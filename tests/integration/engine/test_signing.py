@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskensemble.engine import messages, signing
-from taskensemble.engine.records import State
+from taskensemble.engine.records import OutputsRecord, State, TransferFileRecord
 from taskensemble.engine.store import run_key
 from tests.integration.engine import runs
 from tests.integration.engine.plane import Plane, until
@@ -108,3 +108,29 @@ def test_signed_messages_that_are_sent_again_run_nothing_again(plane: Plane, key
     until(lambda: plane.log("w0").count("refused: done") >= 6, "all of them were answered")
     publisher.close()
     assert journal.read_text().split() == ["ran", "ran"]
+
+
+def test_what_an_attempt_has_sent_to_the_next_one_is_signed_too(plane: Plane, key: Path, tmp_path: Path) -> None:
+    """It lands in the next attempt's folder, beside the files that the program reads, or is itself started from there."""
+    run, members = runs.one_entity(tmp_path, ["/bin/true"], 2)
+    plane.store.write_run(run, members)
+    entry = TransferFileRecord(path="run.sh", size=1, digest="0" * 64, mode=0o755)
+    sent = OutputsRecord(attempt=1, content="0.1", entries=(entry,))
+    plane.store.put_outputs(run.run_id, 0, sent, 60)
+    assert plane.store.outputs(run.run_id, 0)[0].entries == (entry,)
+    name, client = run_key(run.run_id)[:-3] + "outputs", plane.store._redis
+    signed = client.hget(name, "0").decode()
+    altered = {
+        0: (signed.replace("0" * 64, "1" * 64), "changed after it was signed"),
+        1: (signed, "content '0.1'"),
+    }
+    for index, (text, words) in altered.items():
+        client.hset(name, str(index), text)
+        with pytest.raises(signing.SignatureError, match=rf"member {index} .*{words}"):
+            plane.store.outputs(run.run_id, index)
+    client.hset(name, "0", sent.model_dump_json(exclude_defaults=True))
+    with pytest.raises(signing.SignatureError, match="not signed"):
+        plane.store.outputs(run.run_id, 0)
+    # The forged one does not keep the attempt's own out.
+    plane.store.put_outputs(run.run_id, 0, sent, 60)
+    assert plane.store.outputs(run.run_id, 0)[0].attempt == 1

@@ -93,8 +93,13 @@ def test_a_members_folder_is_as_it_would_be_on_a_shared_file_system(server: Serv
 
 
 def test_nothing_of_a_run_is_left_in_the_store_or_on_the_hosts(
-    server: Server, here: Path, worker: Start, tmp_path: Path
+    server: Server, here: Path, worker: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a signing key, which what is sent is signed with."""
+    keys = tmp_path / "keys"
+    keys.write_text("k1:" + "5a" * 32 + "\n")
+    keys.chmod(0o600)
+    monkeypatch.setenv("TASKENSEMBLE_SIGNING_KEY_FILE", str(keys))
     process = worker("one")
     exp = experiment(server)
     ens = plate(exp, here)
