@@ -7,7 +7,7 @@ import re
 from taskensemble.errors import InputError
 
 OWN = frozenset(
-    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "include", "cluster-enabled")
+    ("port", "bind", "unixsocket", "dir", "logfile", "daemonize", "loadmodule", "include", "pidfile", "cluster-enabled")
 )
 """What a database decides by its own arguments."""
 

@@ -72,12 +72,14 @@ def make_app(broker_url: str, members: Members | None, drain_limit: float, lifet
     return app
 
 
-def register_tasks(app: Celery, store: Store, publisher: messages.Publisher, lease: float) -> None:
+def register_tasks(
+    app: Celery, store: Store, publisher: messages.Publisher, lease: float, allowed: limits.Limits | None = None
+) -> None:
     """The three tasks. A member never comes here: the pool gives its request to `Members`."""
 
     @app.task(name=messages.SETUP)  # type: ignore[untyped-decorator]
     def setup_task(run_id: str) -> str:
-        return setup(store, publisher, run_id, uuid.uuid4().hex, lease)
+        return setup(store, publisher, run_id, uuid.uuid4().hex, lease, allowed)
 
     @app.task(name=messages.COMPLETION)  # type: ignore[untyped-decorator]
     def completion_task(run_id: str, entity: int) -> str:
@@ -245,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, limits=allowed)
     app = make_app(broker_url, members, options.drain, Lifetime(options.idle_timeout, options.time_limit))
     store, publisher = Store(store_url), messages.Publisher(broker_url)
-    register_tasks(app, store, publisher, options.lease)
+    register_tasks(app, store, publisher, options.lease, allowed)
     duty = reaper.Reaper(worker, broker_url, store_url, options.lease)
     duty.start()
     from workers.pool import MemberPool

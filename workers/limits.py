@@ -8,18 +8,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskensemble.engine.records import EntityRecord, MemberRecord, TemplateRecord
+from taskensemble.engine.records import AssetRecord, EntityRecord, MemberRecord, TemplateRecord
 from taskensemble.errors import InputError, TaskensembleError
 from taskensemble.generation import member_folder
 
 EXECUTABLES, ROOTS = "TASKENSEMBLE_ALLOW_EXECUTABLES", "TASKENSEMBLE_ALLOW_ROOTS"
-_LOADER = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH")
-"""They put foreign code into a permitted program."""
+_LOADERS = re.compile(
+    r"LD_.+|GCONV_PATH|LOCPATH|OPENSSL_(CONF|ENGINES|MODULES)"  # the system's libraries
+    r"|BASH_ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PS4"
+    r"|PYTHON(PATH|HOME|STARTUP|USERBASE|INSPECT|BREAKPOINT|WARNINGS|EXECUTABLE|PLATLIBDIR|PYCACHEPREFIX)"
+    r"|PERL5?(LIB|OPT|DB)|RUBY(LIB|OPT)|NODE_(OPTIONS|PATH)|(JAVA_TOOL|JDK_JAVA|_JAVA)_OPTIONS|CLASSPATH"
+    r"|LUA_(INIT|C?PATH)(_5_\d)?|TCLLIBPATH|R_(PROFILE|ENVIRON|LIBS)(_USER|_SITE)?|JULIA_(LOAD|DEPOT)_PATH"
+)
+"""Variables by which the system's libraries, a shell or an interpreter put foreign code into a permitted program or script."""
 
 
 class RefusedError(TaskensembleError):
@@ -51,9 +58,20 @@ class Limits:
         for source in (*files.copy_, *files.symlink, *files.configure):
             for path in _with_links(Path(source)):
                 self._check_path("its file", path)
+        self.check_assets(template.assets)
         for use in template.databases:
             if use.colocated is not None and use.colocated.unix_socket:
                 self._check_path("the socket of its database", Path(use.colocated.unix_socket))
+
+    def check_assets(self, assets: Iterable[AssetRecord]) -> None:
+        """Checks the files that ML assets are read from.
+
+        Raises:
+            RefusedError: one of them is outside the roots.
+        """
+        for asset in assets if self.roots is not None else ():
+            if asset.path is not None:
+                self._check_path(f"the file of its ML asset {asset.name!r}", Path(asset.path))
 
     def check_program(
         self, argv: Sequence[str], environment: Mapping[str, str], folder: Path, own: Mapping[str, str]
@@ -61,7 +79,7 @@ class Limits:
         """Checks the program that a command line starts.
 
         Arguments:
-            environment: the member's.
+            environment: the member's, its secrets included.
             folder: the member's, which a relative path begins at.
             own: the worker's environment.
 
@@ -70,18 +88,28 @@ class Limits:
         """
         if self.executables is None:
             return
-        for name in _LOADER:
-            if environment.get(name, "") not in ("", own.get(name, "")):
+        for name in filter(_LOADERS.fullmatch, environment):
+            if environment[name] not in ("", own.get(name, "")):
                 raise RefusedError(
                     f"{name} is set for it, and this worker's --allow-executables names what may be loaded"
+                )
+        known = own.get("PATH", os.defpath).split(os.pathsep)
+        for entry in environment.get("PATH", os.defpath).split(os.pathsep):
+            # A permitted script finds there what it calls; an entry that is no absolute path means the member's folder.
+            if entry not in known and not (os.path.isabs(entry) and self._permits(Path(entry).resolve())):
+                raise RefusedError(
+                    f"its PATH has {entry!r}, which is neither in this worker's PATH nor in its --allow-executables"
                 )
         # The program is looked for from within the member's folder: an empty or relative entry of its PATH means that one.
         path = os.pathsep.join(str(folder / entry) for entry in environment.get("PATH", os.defpath).split(os.pathsep))
         found = str(folder / argv[0]) if "/" in argv[0] else shutil.which(argv[0], path=path)
         real = Path(found).resolve() if found else None
-        if real is None or not any(real.is_relative_to(allowed) for allowed in self.executables):
+        if real is None or not self._permits(real):
             where = f" ({real})" if real is not None and str(real) != argv[0] else ""
             raise RefusedError(f"the program {argv[0]!r}{where} is not in this worker's --allow-executables")
+
+    def _permits(self, real: Path) -> bool:
+        return any(real.is_relative_to(allowed) for allowed in self.executables or ())
 
     def _check_path(self, what: str, path: Path) -> None:
         real = path.resolve()

@@ -65,7 +65,7 @@ class Preparation:
             folder = process.prepare_folder(attempt)
             if self._limits.executables is not None:
                 argv = process.command_line(attempt.template, attempt.member, attempt.number)
-                environment = process.base_environment(os.environ, attempt.template)
+                environment = process.base_environment(os.environ, attempt.template, attempt.secrets)
                 self._limits.check_program(argv, environment, Path(folder), os.environ)
             return folder
         except (OSError, TaskensembleError, ValueError) as error:

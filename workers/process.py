@@ -49,6 +49,8 @@ class Attempt:
     """Attempts that failed before this one."""
     run: RunRecord | None = None
     member: MemberRecord | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values of its template's secret variables."""
     folder: str = ""
     """Where it runs, once that has been made."""
     pid: int = 0
@@ -363,7 +365,7 @@ def lock_cpus(usable: Sequence[int], count: int) -> tuple[int, ...]:
     taken: list[tuple[int, int]] = []
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        if folder.lstat().st_uid != os.getuid():  # of a link that somebody has laid, not of what it leads to
             return ()
         for cpu in usable:
             if len(taken) == count:

@@ -15,16 +15,20 @@ from taskensemble.engine.records import AssetRecord, RunRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import AssetError, TaskensembleError
 from workers import colocated
+from workers.limits import Limits
 
 logger = logging.getLogger("taskensemble.worker")
 
 
-def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, lease: float) -> str:
+def setup(
+    store: Store, publisher: messages.Publisher, run_id: str, token: str, lease: float, limits: Limits | None = None
+) -> str:
     """Sets a run up, or fails it as a whole; what it says is for Flower.
 
     Arguments:
         token: names this attempt; a repeated message of a set up that goes on is refused.
         lease: seconds; another worker takes over when this one has not been heard of for so long.
+        limits: which files this worker may read.
     """
     answer = store.begin_setup(run_id, token)
     if answer == "done":
@@ -39,6 +43,8 @@ def setup(store: Store, publisher: messages.Publisher, run_id: str, token: str, 
     beats.start()
     try:
         run = store.trusted_run(run_id)
+        for template in run.templates:
+            (limits or Limits()).check_assets(template.assets)
         load_assets(store, run)
     except redis.RedisError:
         raise  # the store is away: the reaper sees that this setup stands still

@@ -47,6 +47,7 @@ class TrustedRecords:
             found = self._store.secrets(attempt.run_id)
             known = {name: found[f"{number}:{name}"] for name in names if f"{number}:{name}" in found}
             self._secrets[attempt.run_id, number] = known
+        attempt.secrets = self.secrets(attempt.run_id, number)
 
     def run(self, run_id: str) -> RunRecord:
         """A run's record, if need be read anew and unchecked: for what is done when its members have ended."""

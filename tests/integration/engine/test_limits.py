@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskensemble.engine.records import FilesRecord
+from taskensemble.engine import messages
+from taskensemble.engine.records import AssetRecord, ColocatedRecord, DatabaseUseRecord, FilesRecord, State
 from tests.integration.engine import runs
 from tests.integration.engine.plane import ROOT, Plane
 
@@ -68,6 +69,55 @@ def test_folders_and_files_outside_of_the_roots_are_refused(plane: Plane, tmp_pa
     for source in (outside / "file", inside / "link" / "file", inside / ".." / "out" / "file", inside / "tree"):
         assert "--allow-roots" in reason(plane, inside / "b", ["/bin/true"], files=FilesRecord(copy=(str(source),)))
     assert not (outside / "plate").exists()
+
+
+def test_a_permitted_program_is_given_no_foreign_code_by_its_environment(plane: Plane, tmp_path: Path) -> None:
+    """Neither by what is loaded into it, nor by what a permitted script calls, nor by variables that only the store shows."""
+    tools, evil = tmp_path / "tools", tmp_path / "evil"
+    for folder in (tools, evil):
+        folder.mkdir()
+    (tools / "script").write_text("#!/bin/bash\ndate > /dev/null\n")
+    for name in ("date", "true", "env"):
+        (evil / name).write_text(f"#!/bin/bash\ntouch {tmp_path}/foreign\n")
+    for path in (tools / "script", *evil.iterdir()):
+        path.chmod(0o755)
+    plane.worker("--slots", "1", "--allow-executables", "true", "--allow-executables", str(tools))
+    script = [str(tools / "script")]
+    assert reason(plane, tmp_path, script, env={"PATH": f"{tools}:{os.environ['PATH']}", "THREADS": "2"}) == ""
+    foreign = {
+        "BASH_ENV": str(evil / "env"),
+        "BASH_FUNC_date%%": f"() {{ touch {tmp_path}/foreign; }}",
+        "PYTHONPATH": str(evil),
+        "LD_PRELOAD_32": str(evil / "env"),
+        "PATH": f"{evil}:{os.environ['PATH']}",
+    }
+    for name, value in foreign.items():
+        assert "--allow-executables" in reason(plane, tmp_path, script, env={name: value}), name
+        # The values of secret variables stand in no record.
+        run, members = runs.one_entity(tmp_path, ["true"] if name == "PATH" else script)
+        template = run.templates[0].model_copy(update={"secrets": (name,)})
+        run = run.model_copy(update={"templates": (template,)})
+        plane.store.write_run(run, members, secrets={f"0:{name}": value})
+        messages.publish_setup(plane.broker_url, run)
+        plane.finish(run.run_id)
+        assert "--allow-executables" in plane.store.attempts(run.run_id, [0])[0].reason, name
+    assert not (tmp_path / "foreign").exists()
+
+
+def test_an_ml_asset_outside_of_the_roots_is_not_read(plane: Plane, tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "model.pt").write_text("x")
+    asset = AssetRecord(name="net", kind="model", digest="0" * 64, size=1, path=str(inside / ".." / "model.pt"))
+    plane.worker("--slots", "1", "--allow-roots", str(inside))
+    run, members = runs.one_entity(inside, ["/bin/true"])
+    use = DatabaseUseRecord(identifier="", colocated=ColocatedRecord(transport="unix"))
+    template = run.templates[0].model_copy(update={"assets": (asset,), "databases": (use,)})
+    plane.start(run.model_copy(update={"templates": (template,)}), members)
+    status = plane.finish(run.run_id)
+    assert status.state is State.FAILED
+    assert "--allow-roots" in status.reason
+    assert "'net'" in status.reason
 
 
 @pytest.mark.parametrize(
