@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from taskensemble.engine.records import AttemptRecord, MemberRecord, RunRecord
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a result.json that is read."""
+DEEPEST = 64
+"""How deep its lists and objects may be nested."""
 
 
 def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) -> list[dict[str, Any]]:
@@ -15,7 +22,8 @@ def rows(run: RunRecord, members: Iterable[tuple[MemberRecord, AttemptRecord]]) 
     Returns:
         list of dict: name, entity, run_id, index, state, returncode, reason, attempt, worker, node, started and ended (Unix
         time), seconds, path, `params` (a dict of str) and `result` (what the program wrote to `result.json` in its folder; None
-        without one, and once the folder has passed to another run of the member)
+        without one, and once the folder has passed to another run of the member; `{"unreadable": why}` for one that is no
+        JSON, has more than 64 MiB or is nested more than 64 deep)
     """
     from taskensemble.generation import RESULT, is_passed_on, member_folder
 
@@ -71,10 +79,36 @@ def frame(table: Iterable[Mapping[str, Any]]) -> Any:
     return pandas.DataFrame([flat(row) for row in table])
 
 
-def _read(path: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: null stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    return [finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _read(path: Path) -> Any:
+    from taskensemble.generation.reading import open_plain
+
     try:
-        return json.loads(path.read_text())
+        with open_plain(path) as stream:
+            text = stream.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
+        return _shown(json.loads(text))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {"unreadable": f"{path}: {error}"}
+
+
+def _shown(value: Any, depth: int = 0) -> Any:
+    """A value that everything else can print: one program's result must not keep the others' from being shown."""
+    if depth > DEEPEST:
+        raise ValueError(f"lists and objects nested more than {DEEPEST} deep")
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+    if isinstance(value, dict):
+        return {_shown(key): _shown(each, depth + 1) for key, each in value.items()}
+    return [_shown(each, depth + 1) for each in value] if isinstance(value, list) else value

@@ -25,13 +25,13 @@ echo "{\\"y\\": $((T * T))}" > result.json
 
 
 @contextmanager
-def finished_run(folder: Path) -> Iterator[str]:
+def finished_run(folder: Path, program: str = PROGRAM) -> Iterator[str]:
     """Six members under a kept control plane in `folder`, of which number 3 fails; gives the run's id."""
     subprocess.run([*COMMAND, "up", "--slots", "2"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     try:
         (folder / "in.txt").write_text(";T;")
         experiment = Experiment("sweep", exp_path=str(folder), launcher="local")
-        settings = experiment.create_run_settings("sh", exe_args=["-c", PROGRAM])
+        settings = experiment.create_run_settings("sh", exe_args=["-c", program])
         ensemble = experiment.create_ensemble("sweep", params={"T": list(range(6))}, run_settings=settings)
         ensemble.attach_generator_files(to_configure=str(folder / "in.txt"))
         yield experiment.start(ensemble, block=True).run_id

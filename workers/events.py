@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from celery.exceptions import Retry
 
 from taskensemble.generation import folder_path
+from taskensemble.generation.reading import read_end
 from workers.process import Attempt, Outcome
 
 _TAIL = 4000
@@ -70,19 +72,10 @@ def _failure(attempt: Attempt, outcome: Outcome, secrets: Iterable[str]) -> Fail
     if attempt.run is None or attempt.member is None:
         return Failure(known, outcome.reason)
     log = Path(folder_path(attempt.run.entities[attempt.entity], attempt.member), f"{attempt.member.name}.err")
-    tail = _tail(log) if attempt.spawned else ""
+    tail = ""
+    if attempt.spawned:
+        with suppress(OSError):  # it is shown beside the reason, which names the file
+            tail = read_end(log, _TAIL)
     for value in secrets:
         tail = tail.replace(value, "…") if value else tail
     return Failure(known, f"{outcome.reason}\n\n{tail}".rstrip())
-
-
-def _tail(log: Path) -> str:
-    """The last lines of a log."""
-    try:
-        with log.open("rb") as stream:
-            start = max(0, stream.seek(0, os.SEEK_END) - _TAIL)
-            stream.seek(start)
-            text = stream.read(_TAIL).decode(errors="replace")
-    except OSError:
-        return ""
-    return text.partition("\n")[2] if start else text

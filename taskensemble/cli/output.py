@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from taskensemble.errors import ControlPlaneError, InputError, RunNotFoundError
+from taskensemble.results import finite
 
 COLOURS = {
     "Completed": "green",
@@ -66,8 +67,8 @@ def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]], title: 
 
 
 def print_json(value: Any) -> None:
-    """Print `value`, records included, as indented JSON."""
-    typer.echo(json.dumps(value, indent=2, default=_plain))
+    """Print `value`, records included, as indented JSON; null stands for what JSON has no word for, NaN and infinity."""
+    typer.echo(json.dumps(finite(value), indent=2, default=_plain))
 
 
 def complain(text: str) -> None:

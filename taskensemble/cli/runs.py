@@ -16,6 +16,7 @@ from taskensemble.cli.output import JSON_OPTION, clock, complain, print_json, ta
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.engine.records import RunStatus, State
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
+from taskensemble.generation.reading import open_plain
 from taskensemble.handle import RunHandle, cause, find_member, find_members
 from taskensemble.launch.control import ControlPlane
 from taskensemble.progress import duration, progress
@@ -309,7 +310,7 @@ def _told(rows: list[dict[str, Any]], column: str) -> Iterator[bool]:
 def _copy(log: Path, position: int) -> int:
     """Write what follows `position` of a file to standard output; the position after it."""
     try:
-        with log.open("rb") as file:
+        with open_plain(log) as file:
             # A retry begins a new file: what it writes is read from its start.
             if file.seek(0, 2) < position:
                 position = 0

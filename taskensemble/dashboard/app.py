@@ -39,6 +39,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskensemble.dashboard import snapshot
 from taskensemble.engine.store import Store
 from taskensemble.errors import RunNotFoundError
+from taskensemble.results import finite
 
 STATIC = Path(str(files("taskensemble.dashboard") / "static"))
 INTERVAL = 1.0
@@ -97,7 +98,7 @@ def create_app(store: Store, user: str, password: str) -> Starlette:
         async def endpoint(request: Request) -> Response:
             try:
                 # The store's client blocks: it may not hold up the other pages.
-                return JSONResponse(await asyncio.to_thread(read, request))
+                return JSONResponse(finite(await asyncio.to_thread(read, request)))
             except RunNotFoundError as error:
                 return JSONResponse({"error": str(error)}, status_code=404)
 

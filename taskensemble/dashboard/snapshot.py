@@ -16,6 +16,7 @@ from taskensemble.engine.records import AttemptRecord, DatabaseAddressRecord, Me
 from taskensemble.engine.store import Store
 from taskensemble.errors import RunNotFoundError
 from taskensemble.generation import member_folder
+from taskensemble.generation.reading import read_end
 from taskensemble.handle import cause
 from taskensemble.results import flat, rows
 
@@ -110,10 +111,7 @@ def log_tail(store: Store, run_id: str, index: int, stream: str) -> dict[str, An
     attempt: AttemptRecord = store.attempts(run_id, [index])[0]
     path = Path(member_folder(run.entities[member.entity], member)) / f"{member.name}.{stream}"
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_TAIL))
-            text = file.read().decode(errors="replace")
+        text = read_end(path, LOG_TAIL)
     except OSError as error:
         text = f"{error.strerror}: {path} (the member ran on {attempt.node or 'no node yet'})"
     return {"name": member.name, "path": str(path), "reason": cause(attempt.reason), "text": text}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from taskensemble.engine.store import Store
 from taskensemble.report.facts import Facts, gather
+from taskensemble.results import finite
 
 
 def write(store: Store, run_id: str, folder: Path) -> Path:
@@ -37,7 +38,7 @@ def write(store: Store, run_id: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)
-    (folder / "facts.json").write_text(json.dumps(facts.plain(), indent=2) + "\n", encoding="utf-8")
+    (folder / "facts.json").write_text(json.dumps(finite(facts.plain()), indent=2) + "\n", encoding="utf-8")
     page = folder / "report.html"
     page.write_text(render(facts, pictures), encoding="utf-8")
     return page

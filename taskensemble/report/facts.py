@@ -12,10 +12,11 @@ from typing import Any
 from taskensemble.engine.records import RunRecord, RunStatus, State, TemplateRecord
 from taskensemble.engine.secret_names import is_secret
 from taskensemble.engine.store import Store
+from taskensemble.generation.reading import read_end
 from taskensemble.results import rows
 
 LOG_TAIL = 2000
-"""Characters of a failed member's standard error that the report shows."""
+"""Bytes of a failed member's standard error that the report shows."""
 
 FAILURES = 20
 """Failed members whose logs it shows."""
@@ -85,7 +86,7 @@ def gather(store: Store, run_id: str) -> Facts:
 def _failure(row: dict[str, Any]) -> dict[str, Any]:
     log = Path(row["path"]) / f"{row['name']}.err"
     try:
-        tail = log.read_text(errors="replace")[-LOG_TAIL:]
+        tail = read_end(log, LOG_TAIL)
     except OSError as error:
         tail = f"{error.strerror}: {log} (it ran on {row['node'] or 'no node'})"
     kept = {name: row[name] for name in ("name", "returncode", "reason", "attempt")}
