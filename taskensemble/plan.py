@@ -210,11 +210,7 @@ def plan(
             queue = f"batch-{run_id}-{number}"
             batches[queue] = entity.batch_settings
         slots = [entity] if isinstance(entity, Model) else list(entity.members.slots())
-        if entity.policy.enough is not None and entity.policy.enough > len(slots):
-            raise InputError(
-                f"enough={entity.policy.enough} of {entity.name!r} is more than its {len(slots)} members; give "
-                f"{len(slots)} or less, or leave it out"
-            )
+        _check_enough(entity, len(slots))
         planned.append(_PlannedEntity(entity, slots, _member_templates(entity, slots, maker, queue)))
         records.append(
             EntityRecord(
@@ -248,6 +244,14 @@ def plan(
         wait_for_worker=wait_for_worker,
     )
     return Plan(run, PlannedMembers(planned), maker.stored, batches, maker.secrets)
+
+
+def _check_enough(entity: Model | Ensemble, size: int) -> None:
+    if entity.policy.enough is not None and entity.policy.enough > size:
+        raise InputError(
+            f"enough={entity.policy.enough} of {entity.name!r} is more than its {size} members; give {size} or less, or "
+            "leave it out"
+        )
 
 
 # Members

@@ -6,7 +6,6 @@ SIGTERM lets running members end within `--drain` seconds and gives the others b
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
@@ -16,6 +15,8 @@ import socket
 import sys
 import uuid
 import warnings
+from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
@@ -27,6 +28,7 @@ from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
 from workers import allocation, ends, limits, logs, process, reaper, transport
+from workers.arguments import arguments
 from workers.completion import completion
 from workers.lifetime import Lifetime
 from workers.members import Members
@@ -90,97 +92,7 @@ def register_tasks(
         raise NotImplementedError(f"member {index} of {run_id}: members run in the pool of `taskensemble worker` only")
 
 
-def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line of a worker."""
-    parser = argparse.ArgumentParser(
-        prog="taskensemble worker", description="Run members of ensembles on this machine."
-    )
-    parser.add_argument(
-        "--slots",
-        type=int,
-        default=None,
-        help="members of one CPU at a time (default: as many as CPUs that this process may use)",
-    )
-    parser.add_argument("--gpus", default=None, help="GPUs to give to members, as in CUDA_VISIBLE_DEVICES: 0,1")
-    parser.add_argument(
-        "--memory",
-        type=int,
-        default=None,
-        metavar="MiB",
-        help="memory to give to members (default: what this process may use; 0: not counted)",
-    )
-    parser.add_argument(
-        "--tags",
-        "--tag",
-        action="extend",
-        type=lambda names: [name for name in names.split(",") if name],
-        default=[],
-        help="what members may ask for by name: a,b; may be repeated",
-    )
-    parser.add_argument("--queue", default="", help="serve this batch queue alone")
-    parser.add_argument("--name", default=None, help="name of the worker, unique in the control plane")
-    parser.add_argument(
-        "--lease", type=float, default=180.0, help="seconds without a sign of life after which members run elsewhere"
-    )
-    parser.add_argument(
-        "--allow-executables",
-        action="append",
-        default=[],
-        metavar="PROGRAM",
-        help="run this program, or those in this folder, and no others; may be repeated",
-    )
-    parser.add_argument(
-        "--allow-roots",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="members' folders and files must be in this folder; may be repeated",
-    )
-    parser.add_argument("--drain", type=float, default=20.0, help="seconds that members may go on after SIGTERM")
-    parser.add_argument(
-        "--idle-timeout", type=float, default=0.0, metavar="SECONDS", help="end after so long without work (0: never)"
-    )
-    parser.add_argument(
-        "--time-limit",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="end after so long, as on SIGTERM (0: no limit)",
-    )
-    parser.add_argument(
-        "--log-level",
-        default="WARNING",
-        type=str.upper,
-        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
-        help="from which level on it logs",
-    )
-    parser.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="json: an object a line, with run, member and attempt",
-    )
-    parser.add_argument(
-        "--events",
-        default=os.environ.get("TASKENSEMBLE_EVENTS") or "on",
-        metavar="on|off",
-        help="off: members are not told to Flower, which a very large run is too much for (default: TASKENSEMBLE_EVENTS or on)",
-    )
-    options = parser.parse_args(argv)
-    if options.events not in ("on", "off"):
-        parser.error(f"--events {options.events} (or TASKENSEMBLE_EVENTS): give on or off")
-    if options.slots is not None and options.slots < 1:
-        parser.error(f"--slots {options.slots}: a worker needs at least one slot")
-    if options.lease < 1:
-        parser.error(f"--lease {options.lease:g}: give at least 1 second")
-    for name in ("memory", "drain", "idle_timeout", "time_limit"):
-        value = getattr(options, name)
-        if value is not None and not 0 <= value < float("inf"):
-            parser.error(f"--{name.replace('_', '-')} {value:g}: give 0 or more")
-    return options
-
-
-def make_node(options: argparse.Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
+def make_node(options: Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
     """What this worker gives to members, and whether its CPU numbers are real and its own."""
     whole = allocation.of_this_worker(tuple(options.tags))
     if whole is not None:
@@ -197,40 +109,26 @@ def make_node(options: argparse.Namespace) -> tuple[Node | allocation.Allocation
     return Node(tuple(pinned or range(slots)), listed, memory, tuple(options.tags), gpus_are_named=named), bool(pinned)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs a worker until it is told to end."""
-    options = arguments(sys.argv[1:] if argv is None else argv)
-    name = options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-    logs.configure(options.log_level, options.log_format, name)
-    broker_url = os.environ.get("TASKENSEMBLE_BROKER_URL", "")
-    store_url = os.environ.get("TASKENSEMBLE_STORE_URL") or broker_url
+def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Where messages and records are.
+
+    Raises:
+        InputError: a variable that is not set.
+    """
+    broker_url = environ.get("TASKENSEMBLE_BROKER_URL", "")
+    store_url = environ.get("TASKENSEMBLE_STORE_URL") or broker_url
     if not broker_url:
-        print(
-            "TASKENSEMBLE_BROKER_URL is not set: give the broker's URL, e.g. redis://:password@host:6379/0",
-            file=sys.stderr,
+        raise InputError(
+            "TASKENSEMBLE_BROKER_URL is not set: give the broker's URL, e.g. redis://:password@host:6379/0"
         )
-        return 2
     if not urls.is_redis(store_url):
-        print(
-            "TASKENSEMBLE_STORE_URL is not set: records need a Redis or Valkey server beside this broker",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        signing.from_environment()
-        allowed = limits.limits_of(options.allow_executables, options.allow_roots, os.environ)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    # Celery's warning is about pickles, which no worker of ours reads.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    # Schedulers warn a job's processes with it, which would end this one. Members inherit no handler, as they would SIG_IGN.
-    signal.signal(signal.SIGUSR2, lambda *_: None)
-    process.become_subreaper()
-    ends.drop_old()
-    transport.install()
-    node, pinned = make_node(options)
-    worker = WorkerRecord(
+        raise InputError("TASKENSEMBLE_STORE_URL is not set: records need a Redis or Valkey server beside this broker")
+    return broker_url, store_url
+
+
+def registered(name: str, node: Node | allocation.AllocationSlots, options: Namespace) -> WorkerRecord:
+    """This process as it registers itself."""
+    return WorkerRecord(
         name=name,
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -244,18 +142,16 @@ def main(argv: list[str] | None = None) -> int:
         queue=options.queue,
         lease=options.lease,
     )
-    members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, limits=allowed)
-    app = make_app(broker_url, members, options.drain, Lifetime(options.idle_timeout, options.time_limit))
-    store, publisher = Store(store_url), messages.Publisher(broker_url)
-    register_tasks(app, store, publisher, options.lease, allowed)
-    duty = reaper.Reaper(worker, broker_url, store_url, options.lease)
-    duty.start()
+
+
+def make_worker(app: Celery, worker: WorkerRecord, options: Namespace) -> Any:
+    """Celery's own worker, with the pool of members."""
     from workers.pool import MemberPool
 
-    controller: Any = app.Worker(
+    return app.Worker(
         hostname=f"{worker.name}@{worker.host}",
         pool_cls=MemberPool,
-        concurrency=len(node.cpus),
+        concurrency=worker.slots,
         loglevel=options.log_level,
         task_events=options.events == "on",
         without_gossip=True,
@@ -264,6 +160,36 @@ def main(argv: list[str] | None = None) -> int:
         quiet=True,
         optimization="fair",
     )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a worker until it is told to end."""
+    options = arguments(sys.argv[1:] if argv is None else argv)
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    logs.configure(options.log_level, options.log_format, name)
+    try:
+        broker_url, store_url = addresses(os.environ)
+        signing.from_environment()
+        allowed = limits.limits_of(options.allow_executables, options.allow_roots, os.environ)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    # Celery's warning is about pickles, which no worker of ours reads.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Schedulers warn a job's processes with it, which would end this one. Members inherit no handler, as they would SIG_IGN.
+    signal.signal(signal.SIGUSR2, lambda *_: None)
+    process.become_subreaper()
+    ends.drop_old()
+    transport.install()
+    node, pinned = make_node(options)
+    worker = registered(name, node, options)
+    members = Members(worker, node, broker_url=broker_url, store_url=store_url, pinned=pinned, limits=allowed)
+    app = make_app(broker_url, members, options.drain, Lifetime(options.idle_timeout, options.time_limit))
+    store, publisher = Store(store_url), messages.Publisher(broker_url)
+    register_tasks(app, store, publisher, options.lease, allowed)
+    duty = reaper.Reaper(worker, broker_url, store_url, options.lease)
+    duty.start()
+    controller = make_worker(app, worker, options)
     # What is loaded by now stays: the collector need not look at it again and again, nor after each few members.
     gc.collect()
     gc.freeze()

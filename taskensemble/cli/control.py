@@ -70,17 +70,7 @@ def up(
     address = _listening_address(bind)
     folder = path.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    server = embedded.attach(folder)
-    if server is not None and not server.kept:
-        raise ControlPlaneError(
-            f"A driver (process {server.owner} on {server.node}) owns the control plane of {folder}: wait for it, or use --path."
-        )
-    if foreground and server is not None:
-        raise ControlPlaneError(f"A control plane of {folder} runs already: `taskensemble down` ends it.")
-    if acl and server is not None and not server.users:
-        raise ControlPlaneError(
-            f"--acl: the control plane of {folder} runs already, without users: `taskensemble down`, then `up --acl`."
-        )
+    server = _running(folder, foreground=foreground, acl=acl)
     earlier = embedded.read(folder)
     is_new = acl and not (earlier and earlier.users)
     if server is None:
@@ -93,15 +83,8 @@ def up(
         typer.echo(f"The control plane of {folder} listens on {server.host}:{server.port} until this command ends.")
         _until_interrupted(server)
         return
-    kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
-    if workers and not kept.living():
-        name = f"{socket.gethostname()}-{os.getpid()}"
-        logs = embedded.ControlPaths(folder).workers
-        url = server.url_for("worker")
-        started = local.start(url, url, logs, name=name, slots=slots, kept=True, cwd=folder)
-        kept.add(name, started.process.pid)
+    names = _kept_workers(folder, server, slots, start=workers)
     # What `worker` on another node needs; the password stays in the 0600 file.
-    names = [process.name for process in kept.living()]
     facts = {
         "folder": str(folder),
         "address": f"{server.host}:{server.port}",
@@ -117,6 +100,40 @@ def up(
     typer.echo(f"Workers        {', '.join(names) or 'none'}")
     typer.echo(f"Its password   in {facts['record']}, which you alone may read")
     typer.echo(f"Drivers in {folder} and below use it. `taskensemble down` ends it.")
+
+
+def _running(folder: Path, *, foreground: bool, acl: bool) -> embedded.EmbeddedServer | None:
+    """The kept control plane that runs in a folder already.
+
+    Raises:
+        ControlPlaneError: it is a driver's, or is to be what it is not
+    """
+    server = embedded.attach(folder)
+    if server is None:
+        return None
+    if not server.kept:
+        raise ControlPlaneError(
+            f"A driver (process {server.owner} on {server.node}) owns the control plane of {folder}: wait for it, or use --path."
+        )
+    if foreground:
+        raise ControlPlaneError(f"A control plane of {folder} runs already: `taskensemble down` ends it.")
+    if acl and not server.users:
+        raise ControlPlaneError(
+            f"--acl: the control plane of {folder} runs already, without users: `taskensemble down`, then `up --acl`."
+        )
+    return server
+
+
+def _kept_workers(folder: Path, server: embedded.EmbeddedServer, slots: int | None, *, start: bool) -> list[str]:
+    """Names of the workers that stay beside a control plane; with `start` there is at least one."""
+    kept = processes.KeptProcesses(embedded.ControlPaths(folder).home / "workers.json")
+    if start and not kept.living():
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        url = server.url_for("worker")
+        logs = embedded.ControlPaths(folder).workers
+        started = local.start(url, url, logs, name=name, slots=slots, kept=True, cwd=folder)
+        kept.add(name, started.process.pid)
+    return [process.name for process in kept.living()]
 
 
 def down(

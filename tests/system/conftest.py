@@ -165,6 +165,42 @@ def driving(cluster: SlurmCluster | GridEngine) -> Iterator[Drive]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def survivor(job_variable: str) -> str:
+    """A member's shell script: the first attempt stays until it is ended, the next one completes; `trace` has each one's job."""
+    return f"""
+echo attempt $TASKENSEMBLE_ATTEMPT job ${job_variable} >> trace
+if [ -e second ]; then exit 0; fi
+touch second; sleep 300
+"""
+
+
+def check_successor(driver: RunningDriver, cluster: SlurmCluster | GridEngine, cancel: str, url: str) -> None:
+    """Kills a driver whose two survivors run in a job, and cancels the job: it has asked for another, where the run completes.
+
+    Parameters:
+        cancel: the command that cancels a job
+        url: of the broker, where the run's record is
+    """
+    from taskensemble.engine.store import Store
+
+    told = driver.result()
+    driver.process.kill()
+    driver.process.wait()
+    (first,) = cluster.jobs()
+    cluster.run(cancel, first)
+    store = Store(url)
+    try:
+        wait_until(lambda: store.status(told["run"]).state.final, 120, f"the run ends{driver.logs()}")
+        assert store.status(told["run"]).completed == 2
+    finally:
+        store.close()
+    for path in told["paths"]:
+        trace = Path(path, "trace").read_text().split()
+        assert (trace[1], trace[3], trace[5]) == ("1", first, "2")
+        assert trace[7] != first
+    wait_until(lambda: not cluster.jobs(), 60, f"the successor ends with its work{driver.logs()}")
+
+
 @pytest.fixture
 def drive(slurm: SlurmCluster) -> Iterator[Drive]:
     """Starts drivers on the session's Slurm: `drive(script, "salloc", "-N2")`."""

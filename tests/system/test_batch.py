@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskensemble.engine.store import Store
-from tests.system.conftest import REPOSITORY, Drive
+from tests.system.conftest import REPOSITORY, Drive, check_successor, survivor
 from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
 
 
@@ -173,11 +172,7 @@ def test_stop_takes_a_job_that_waits_out_of_the_queue(drive: Drive, slurm: Slurm
     assert list(slurm.jobs()) == [holder]
 
 
-SURVIVOR = """
-echo attempt $TASKENSEMBLE_ATTEMPT job $SLURM_JOB_ID >> trace
-if [ -e second ]; then exit 0; fi
-touch second; sleep 300
-"""
+SURVIVOR = survivor("SLURM_JOB_ID")
 
 
 @pytest.mark.parametrize("cancel", [("scancel",), ("scancel", "--batch", "--signal=USR1")])
@@ -390,22 +385,7 @@ def test_a_job_that_ends_early_asks_for_its_successor_itself_when_no_driver_is_t
         """,
         TASKENSEMBLE_BROKER_URL=valkey,
     )
-    told = driver.result()
-    driver.process.kill()
-    driver.process.wait()
-    (first,) = slurm.jobs()
-    slurm.run("scancel", first)
-    store = Store(valkey)
-    try:
-        wait_until(lambda: store.status(told["run"]).state.final, 90, f"the run ends\n{driver.logs()}")
-        assert store.status(told["run"]).completed == 2
-    finally:
-        store.close()
-    for path in told["paths"]:
-        trace = Path(path, "trace").read_text().split()
-        assert trace[3] == first
-        assert trace[7] != first
-    wait_until(lambda: not slurm.jobs(), 30, "the successor ends with its work")
+    check_successor(driver, slurm, "scancel", valkey)
 
 
 def test_the_manuals_drivers_run_as_they_are(drive: Drive) -> None:

@@ -4,10 +4,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from taskensemble.engine.store import Store
-from tests.system.conftest import Drive
+from tests.system.conftest import Drive, check_successor, survivor
 from tests.system.sge_cluster import GridEngine
 from tests.system.slurm_cluster import wait_until
 
@@ -85,11 +82,7 @@ def test_stop_takes_a_job_that_waits_out_of_the_queue(drive_sge: Drive, grid_eng
     wait_until(lambda: list(grid_engine.jobs()) == [holder.strip()], 60, f"the job leaves the queue{driver.logs()}")
 
 
-SURVIVOR = """
-echo attempt $TASKENSEMBLE_ATTEMPT job $JOB_ID >> trace
-if [ -e second ]; then exit 0; fi
-touch second; sleep 300
-"""
+SURVIVOR = survivor("JOB_ID")
 
 
 def test_a_deleted_job_leaves_nothing_behind_and_requeue_asks_for_another(
@@ -139,22 +132,7 @@ def test_a_job_with_notify_asks_for_its_successor_itself_when_no_driver_is_there
         """),
         TASKENSEMBLE_BROKER_URL=valkey,
     )
-    told = driver.result()
-    driver.process.kill()
-    driver.process.wait()
-    (first,) = grid_engine.jobs()
-    grid_engine.run("qdel", first)
-    store = Store(valkey)
-    try:
-        wait_until(lambda: store.status(told["run"]).state.final, 120, f"the run ends{driver.logs()}")
-        assert store.status(told["run"]).completed == 2
-    finally:
-        store.close()
-    for path in told["paths"]:
-        trace = Path(path, "trace").read_text().split()
-        assert (trace[1], trace[3], trace[5]) == ("1", first, "2")
-        assert trace[7] != first
-    wait_until(lambda: not grid_engine.jobs(), 60, f"the successor ends with its work{driver.logs()}")
+    check_successor(driver, grid_engine, "qdel", valkey)
 
 
 def test_a_job_that_grid_engine_refuses_is_an_error_at_start_with_what_it_said(

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "../../taskensemble/ai/module/mailbox_memory.h"
 #include "python_abi.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -31,10 +32,10 @@ enum { KIND_RUN = 4, OUTPUT_MAX = 16 * 1024, ITEMS_MAX = 1024 };
 enum { BUCKETS = 64, FORMS_OF_A_VERSION = 32 };
 /* Room before the result frame for the command's words: NEXT, the worker's id, and the frame's length. */
 enum { COMMAND_ROOM = 96 };
-/* A look at the socket takes about 1 us: one that took so long lost its core to somebody else. After a few of those the next
- * replies are waited for asleep. */
 /* What receive returns when a unit has come through the mailbox, not the socket. */
 enum { MAIL = -(1 << 20) };
+/* A look at the socket takes about 1 us: one that took so long lost its core to somebody else. After a few of those the next
+ * replies are waited for asleep. */
 enum { DISPLACED_NS = 20000, CROWDED_AFTER = 2, PAUSE = 500 };
 
 /* Bytes that stay, then bytes of an input that are copied to an array of its own. */
@@ -58,17 +59,8 @@ typedef struct Form {
     Part parts[];
 } Form;
 
-/* Memory shared with the server in which it may post a unit while this polls: taskensemble/ai/module/mailbox.c. */
-enum { MAIL_IDLE, MAIL_LISTENING, MAIL_POSTED, MAIL_DONE, MAIL_REFUSED, MAIL_ABANDONED };
-enum { MAIL_ROOM = 24 * 1024, LOOKS = 16 };
-typedef struct Mailbox {
-    uint32_t state;
-    uint32_t request_length;
-    uint32_t response_length;
-    char unused[52];
-    char request[MAIL_ROOM];
-    char response[MAIL_ROOM];
-} Mailbox;
+/* How often the mailbox is looked into before the socket. */
+enum { LOOKS = 16 };
 
 typedef struct Quick {
     Mailbox *mailbox; /* NULL: there is none */
@@ -344,25 +336,13 @@ static int run_unit(Quick *quick, const char *frame, size_t length) {
 
 /* ---- The mailbox ---- */
 
-static int mail_change(Mailbox *mailbox, uint32_t from, uint32_t to) {
-    return __atomic_compare_exchange_n(&mailbox->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-}
-
-static void breathe(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Looks into the mailbox for a moment; returns whether a unit was posted. */
 static int mail_arrived(Mailbox *mailbox) {
     for (int i = 0; mailbox && i < LOOKS; i++) {
-        uint32_t state = __atomic_load_n(&mailbox->state, __ATOMIC_ACQUIRE);
+        uint32_t state = mail_state(mailbox);
         if (state == MAIL_POSTED) return 1;
         if (state == MAIL_IDLE || state == MAIL_ABANDONED) mail_change(mailbox, state, MAIL_LISTENING);
-        breathe();
+        mail_breathe();
     }
     return 0;
 }
@@ -371,7 +351,7 @@ static int mail_arrived(Mailbox *mailbox) {
 static int mail_leave(Mailbox *mailbox) {
     if (!mailbox) return 1;
     mail_change(mailbox, MAIL_LISTENING, MAIL_IDLE);
-    return __atomic_load_n(&mailbox->state, __ATOMIC_ACQUIRE) != MAIL_POSTED;
+    return mail_state(mailbox) != MAIL_POSTED;
 }
 
 /* Works on the posted unit. What cannot be answered here comes through the socket. */
@@ -379,9 +359,9 @@ static void answer_mail(Quick *quick) {
     Mailbox *mailbox = quick->mailbox;
     uint32_t length = mailbox->request_length;
     uint32_t end = MAIL_REFUSED;
-    if (length <= MAIL_ROOM && run_unit(quick, mailbox->request, length)) {
+    if (length <= MAILBOX_ROOM && run_unit(quick, mailbox->request, length)) {
         size_t answered = quick->end - COMMAND_ROOM;
-        if (answered <= MAIL_ROOM) {
+        if (answered <= MAILBOX_ROOM) {
             memcpy(mailbox->response, quick->answer + COMMAND_ROOM, answered);
             mailbox->response_length = (uint32_t)answered;
             end = MAIL_DONE;

@@ -23,7 +23,6 @@
 #include "shm.h"
 #include "worker.h"
 
-enum { IDLE, LISTENING, POSTED, DONE, REFUSED, ABANDONED };
 enum { QUICK_US = 40, WAIT_US = 20, LARGE = 16 * 1024, FIRST_PAUSE = 64, LONGEST_PAUSE = 16 * 1024 };
 
 int mailbox_open(Worker *worker) {
@@ -49,22 +48,6 @@ void mailbox_close(Worker *worker) {
     worker->mailbox = NULL;
 }
 
-static int state_of(const Mailbox *mailbox) {
-    return (int)__atomic_load_n(&mailbox->state, __ATOMIC_ACQUIRE);
-}
-
-static int state_change(Mailbox *mailbox, uint32_t from, uint32_t to) {
-    return __atomic_compare_exchange_n(&mailbox->state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-}
-
-static void breathe(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Whether the run is one that is worth waiting for. */
 static int is_small(const Step *step) {
     const Asset *asset = step->asset;
@@ -78,7 +61,7 @@ static int is_small(const Step *step) {
 static Worker *listener(const Lane *lane, const Asset *asset) {
     for (Worker *worker = lane->idle; worker; worker = worker->idle_next) {
         if (!worker->mailbox || worker->forget_count || !asset_is_loaded(asset, worker->slot)) continue;
-        if (state_of(worker->mailbox) != LISTENING) continue;
+        if (mail_state(worker->mailbox) != MAIL_LISTENING) continue;
         if (worker->mailbox_pause == 0) return worker;
         worker->mailbox_pause--;
     }
@@ -91,21 +74,21 @@ static int exchange(Worker *worker, int64_t typical_us) {
     const Bytes *frame = &worker->unit.frame;
     memcpy(mailbox->request, frame->data, frame->length);
     mailbox->request_length = (uint32_t)frame->length;
-    if (!state_change(mailbox, LISTENING, POSTED)) return 0;
+    if (!mail_change(mailbox, MAIL_LISTENING, MAIL_POSTED)) return 0;
     int64_t until = now_us() + 2 * typical_us + WAIT_US;
-    int state;
-    while ((state = state_of(mailbox)) == POSTED) {
+    uint32_t state;
+    while ((state = mail_state(mailbox)) == MAIL_POSTED) {
         if (now_us() > until) {
-            if (state_change(mailbox, POSTED, ABANDONED)) {
+            if (mail_change(mailbox, MAIL_POSTED, MAIL_ABANDONED)) {
                 worker->mailbox_pause = worker->mailbox_patience;
                 if (worker->mailbox_patience < LONGEST_PAUSE) worker->mailbox_patience *= 2;
                 return 0;
             }
             continue;
         }
-        for (int i = 0; i < 8; i++) breathe();
+        for (int i = 0; i < 8; i++) mail_breathe();
     }
-    return state == DONE;
+    return state == MAIL_DONE;
 }
 
 /* Takes the answer out of the shared memory before it is read, and finishes the unit's job with it. */
@@ -130,8 +113,8 @@ int mailbox_run(Request *request) {
     unit_compose_job(worker, job);
     int fits = worker->unit.frame.length <= MAILBOX_ROOM && worker->unit.element_count == 0;
     int answered = fits && exchange(worker, typical_us) && take_answer(worker);
-    int state = state_of(worker->mailbox);
-    if (state == DONE || state == REFUSED) state_change(worker->mailbox, (uint32_t)state, IDLE);
+    uint32_t state = mail_state(worker->mailbox);
+    if (state == MAIL_DONE || state == MAIL_REFUSED) mail_change(worker->mailbox, state, MAIL_IDLE);
     if (answered) {
         worker->units++;
         worker->mailbox_runs++;
