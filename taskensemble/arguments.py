@@ -15,6 +15,7 @@ LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 
 
 def experiment_path(name: str, exp_path: str | os.PathLike[str] | None) -> str:
+    """The experiment's folder, absolute; a given one must exist."""
     if exp_path is None:
         return os.path.join(os.getcwd(), name)
     if not isinstance(exp_path, (str, os.PathLike)):
@@ -26,6 +27,7 @@ def experiment_path(name: str, exp_path: str | os.PathLike[str] | None) -> str:
 
 
 def chosen_launcher(launcher: str) -> str:
+    """One of `LAUNCHERS` but auto, which is the first that is found here."""
     if not isinstance(launcher, str):
         raise InputTypeError(
             f"launcher={launcher!r} is a {type(launcher).__name__}; give one of {', '.join(LAUNCHERS)}."
@@ -41,6 +43,7 @@ def chosen_launcher(launcher: str) -> str:
 
 
 def seconds_of(name: str, seconds: float, least: float, meaning: str) -> float:
+    """Seconds, `least` or more; `meaning` says in a refusal what they do."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise InputTypeError(f"{name}={seconds!r} is a {type(seconds).__name__}; give seconds; {meaning}.")
     if not least <= seconds < float("inf"):
@@ -49,6 +52,7 @@ def seconds_of(name: str, seconds: float, least: float, meaning: str) -> float:
 
 
 def slots_of(slots: int | None) -> int | None:
+    """How many slots; None: as many as cores."""
     if slots is None:
         return None
     if isinstance(slots, bool) or not isinstance(slots, int):

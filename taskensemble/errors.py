@@ -101,7 +101,3 @@ class RunNotFoundError(TaskensembleError):
 
 class RunFailedError(TaskensembleError):
     """A run ended FAILED as a whole: the reason is the message."""
-
-
-class ResourceError(TaskensembleError):
-    """No worker could ever give what a member asks for."""

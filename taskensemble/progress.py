@@ -122,24 +122,37 @@ class LineProgress(Quiet):
         print(text, file=self._stream, flush=True)
 
 
-class TerminalProgress(Quiet):
-    """A live bar through rich."""
+class BarProgress(Quiet):
+    """A live bar, drawn anew as often as an eye can follow."""
 
-    def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(file=stream)
-        self._live = Live(console=self._console, auto_refresh=False)
+    def __init__(self) -> None:
         self._pace = Pace()
         self._drawn = 0.0
 
     def update(self, status: RunStatus) -> None:
         now = time.monotonic()
         rate = self._pace.rate(status, now)
-        if now - self._drawn < REFRESH and not status.state.final:
-            return
-        self._drawn = now
+        if now - self._drawn >= REFRESH or status.state.final:
+            self._drawn = now
+            self.draw(status, rate)
+
+    def draw(self, status: RunStatus, rate: float | None) -> None:
+        """Puts the bar in the place of the last one."""
+        raise NotImplementedError
+
+
+class TerminalProgress(BarProgress):
+    """A bar through rich."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__()
+        self._console = Console(file=stream)
+        self._live = Live(console=self._console, auto_refresh=False)
+
+    def draw(self, status: RunStatus, rate: float | None) -> None:
         self._live.update(bar(status, rate, self._console.width), refresh=True)
 
     def note(self, text: str) -> None:
@@ -155,22 +168,16 @@ class TerminalProgress(Quiet):
         self._live.stop()
 
 
-class JupyterProgress(Quiet):
+class JupyterProgress(BarProgress):
     """A line in the cell's output that is rewritten in place; it needs no widget extension."""
 
     def __init__(self) -> None:
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
+        super().__init__()
         self._show: Any = display({"text/plain": ""}, raw=True, display_id=True)
-        self._pace = Pace()
-        self._drawn = 0.0
 
-    def update(self, status: RunStatus) -> None:
-        now = time.monotonic()
-        rate = self._pace.rate(status, now)
-        if now - self._drawn < REFRESH and not status.state.final:
-            return
-        self._drawn = now
+    def draw(self, status: RunStatus, rate: float | None) -> None:
         self._show.update({"text/plain": bar(status, rate).plain}, raw=True)
 
     def note(self, text: str) -> None:

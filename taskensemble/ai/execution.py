@@ -89,6 +89,7 @@ class ExecutionCalls(DatasetCalls):
 
 
 def scope(word: bytes, keys: list[bytes]) -> tuple[Argument, ...]:
+    """Keys as a command takes them: the word, their number, themselves."""
     return (word, len(keys), *keys)
 
 
@@ -98,6 +99,7 @@ def gpu_copies(name: str, gpus: range) -> list[tuple[str, str]]:
 
 
 def gpu_name(name: str, offset: int, first_gpu: int, num_gpus: int) -> str:
+    """Name of the copy that the caller number `offset` uses: callers take the GPUs in turn."""
     check_type(offset, "offset", int)
     gpus = gpu_range(first_gpu, num_gpus)
     return f"{name}.GPU:{gpus[offset % num_gpus]}"

@@ -1,0 +1,1 @@
+"""Records and what keeps them: the schemas, the store and its script, messages, signatures."""

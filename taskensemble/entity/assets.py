@@ -156,6 +156,7 @@ class MLModel(Asset):
 
     @property
     def content(self) -> bytes | None:
+        """The serialized model, where it was given as bytes; None: it is in the file."""
         return self.model
 
     @property
@@ -216,6 +217,7 @@ class Script(Asset):
 
     @property
     def content(self) -> bytes | None:
+        """The script's text in UTF-8, where it was given as text; None: it is in the file."""
         return None if self.script is None else self.script.encode("utf-8")
 
     @property

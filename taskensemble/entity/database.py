@@ -323,6 +323,7 @@ class Database(Entity):
 
     @property
     def type(self) -> str:
+        """The name of its class: Database, or what a driver calls its own."""
         return type(self).__name__
 
     @property
@@ -368,11 +369,13 @@ class Database(Entity):
         raise KeyError(f"no node {name!r} in database {self.name!r}")
 
     def set_path(self, path: str) -> None:
+        """Choose the folder of its servers' files."""
         super().set_path(path)
         for node in self.entities:
             node.path = path
 
     def place(self, path: str) -> None:
+        """Give it this folder unless one was chosen."""
         super().place(path)
         for node in self.entities:
             node.place(self.path)

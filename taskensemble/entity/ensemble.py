@@ -374,6 +374,7 @@ class Ensemble(Entity):
         self._replace_members()
 
     def place(self, path: str) -> None:
+        """Give it this folder unless one was chosen. Members without a folder of their own move with it."""
         super().place(path)
         self._replace_members()
 

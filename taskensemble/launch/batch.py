@@ -280,11 +280,6 @@ class BatchJobs:
                 found.append(job)
         self._look_after(found)
 
-    def of_run(self, run_id: str) -> list[BatchJob]:
-        """The jobs of a run, those that have ended too."""
-        with self._lock:
-            return [job for job in self._jobs.values() if job.file.run_id == run_id]
-
     def settle(self, timeout: float = 30.0) -> None:
         """Wait until every job whose work is over has left the queue; what lingers is cancelled."""
         self._look()

@@ -93,7 +93,33 @@ class DataInfo:
         return "\n".join(lines)
 
 
-class TrainingDataUploader:
+class _Named:
+    """What both sides call the data."""
+
+    _info: DataInfo
+
+    @property
+    def list_name(self) -> str:
+        """The list that the batches are gathered in."""
+        return self._info.list_name
+
+    @property
+    def sample_name(self) -> str:
+        """The tensor of samples in each batch."""
+        return self._info.sample_name
+
+    @property
+    def target_name(self) -> str:
+        """The tensor of targets in each batch."""
+        return self._info.target_name
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the targets tell apart; None: they are no classes."""
+        return self._info.num_classes
+
+
+class TrainingDataUploader(_Named):
     """Puts batches of training data where a `DataDownloader` finds them. Used by the simulation.
 
     Arguments:
@@ -129,22 +155,6 @@ class TrainingDataUploader:
         self.rank = rank
         self._info = DataInfo(list_name, sample_name, target_name, num_classes)
 
-    @property
-    def list_name(self) -> str:
-        return self._info.list_name
-
-    @property
-    def sample_name(self) -> str:
-        return self._info.sample_name
-
-    @property
-    def target_name(self) -> str:
-        return self._info.target_name
-
-    @property
-    def num_classes(self) -> int | None:
-        return self._info.num_classes
-
     def publish_info(self) -> None:
         """Tell the trainers the names of the tensors."""
         self._info.publish(self.client)
@@ -167,7 +177,7 @@ class TrainingDataUploader:
         self.batch_idx += 1
 
 
-class DataDownloader:
+class DataDownloader(_Named):
     """Takes training data down, and gives batches of it. Used by the trainer.
 
     Its sources are the members named in SSKEYIN, or, if there are none, the list without a prefix. Iterating downloads
@@ -255,22 +265,6 @@ class DataDownloader:
     def need_targets(self) -> bool:
         """Whether targets have to be downloaded."""
         return bool(self.target_name) and not self.autoencoding
-
-    @property
-    def list_name(self) -> str:
-        return self._info.list_name
-
-    @property
-    def sample_name(self) -> str:
-        return self._info.sample_name
-
-    @property
-    def target_name(self) -> str:
-        return self._info.target_name
-
-    @property
-    def num_classes(self) -> int | None:
-        return self._info.num_classes
 
     def log(self, message: str) -> None:
         """Log a message if this is verbose."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from taskensemble.guard import tie
-from tests.system.slurm_cluster import free_ports, wait_until
+from tests.system.slurm_cluster import end_processes, free_ports, wait_until
 
 PROGRAMS = Path("/usr/lib/gridengine")
 """Where the programs look for their own libraries."""
@@ -79,15 +78,7 @@ class GridEngine:
         """End every job and the daemons."""
         with contextlib.suppress(Exception):
             self.drain(30)
-        for process in reversed(self.processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in reversed(self.processes):
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+        end_processes(self.processes)
 
 
 def start_grid_engine(folder: Path) -> GridEngine:

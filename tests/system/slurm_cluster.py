@@ -14,9 +14,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from taskensemble.guard import tie
 
@@ -106,15 +107,20 @@ class SlurmCluster:
         """End the daemons and every step that is left."""
         with contextlib.suppress(Exception):
             self.drain(30)
-        for process in reversed(self.processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in reversed(self.processes):
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+        end_processes(self.processes)
+
+
+def end_processes(processes: Sequence[subprocess.Popen[Any]]) -> None:
+    """Ends daemons, those first that were started last."""
+    for process in reversed(processes):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in reversed(processes):
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
 
 
 def start_cluster(folder: Path) -> SlurmCluster:

@@ -48,7 +48,6 @@ class Connection:
         self, address: str, credentials: Credentials | None = None, poll: int = 0, timeout: float = 10.0
     ) -> None:
         self.address = address
-        self.unix = address.startswith("unix://")
         self._socket = _connect(address, timeout)
         self._buffer = bytearray(_RECEIVE)
         self._view = memoryview(self._buffer)
