@@ -1,17 +1,24 @@
-"""What is refused before anything is brought up for a start: what runs already, and what would wait for ever."""
+"""What is refused before anything is brought up for a start: what runs already, and what would wait for ever.
+
+What waits for something that may still come is warned of alone."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskensemble.engine.allocation import check_room, of_this_process
+from taskensemble.engine.urls import without_password
 
 if TYPE_CHECKING:
+    from taskensemble.engine.records import RunRecord
     from taskensemble.entity import Entity
     from taskensemble.history import History
     from taskensemble.launch.control import ControlPlane
     from taskensemble.plan import Plan
+
+logger = logging.getLogger("taskensemble")
 
 
 def check_idle(history: History, entities: Sequence[Entity]) -> None:
@@ -62,6 +69,19 @@ def check_worker(launcher: str, plan: Plan, slots: int | None, plane: ControlPla
     helped = plane is not None and len(plane.store.workers()) > 1
     if launcher == "local" and not helped:
         check_fits(plan.run, plan.members, slots)
+
+
+def warn_of_no_allocation(launcher: str, plane: ControlPlane, run: RunRecord) -> None:
+    """Say that members wait for a worker in an allocation where there is none: a worker beside them runs none of them."""
+    if plane.has_worker or not run.needs_allocation or any(worker.job for worker in plane.store.workers()):
+        return
+    logger.warning(
+        "launcher=%r: members run in allocations alone, and no worker of the control plane at %s is in one: they wait. "
+        "`taskensemble scale` asks for allocations, `srun taskensemble worker` starts one in an allocation that is there; "
+        "batch_settings=… gives an ensemble a job of its own; launcher='local' runs members on every worker.",
+        launcher,
+        without_password(plane.broker_url),
+    )
 
 
 def check_nodes(launcher: str, plan: Plan, reserved: Sequence[str]) -> None:

@@ -44,6 +44,11 @@ class Connection:
             return self._plane.is_own
         return control.given(self._broker, self._store) is None and embedded.kept_above(self._folder) is None
 
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker of this process runs members: beside its own control plane, or in its allocation."""
+        return self._plane is not None and self._plane.has_worker
+
     def working(self) -> ControlPlane:
         """The control plane with a worker, brought up if need be.
 
@@ -65,9 +70,11 @@ class Connection:
     def reading(self) -> ControlPlane | None:
         """The control plane for looking at runs; None when there never was one."""
         if self._plane is None:
+            from taskensemble.database.server import interface_address
             from taskensemble.launch import control
 
-            self._plane = control.for_reader(self._folder, self._broker, self._store)
+            address = interface_address(self._interface)
+            self._plane = control.for_reader(self._folder, self._broker, self._store, bind=address)
             if self._plane is not None:
                 lifetime.watch(self._experiment)
         if self._plane is not None:
@@ -75,7 +82,7 @@ class Connection:
         return self._plane
 
     def start_worker(self, plane: ControlPlane) -> None:
-        """Bring up the embedded worker, where there is none and the control plane is this process's own."""
+        """Bring up a worker, where this process's own control plane, or its allocation, has none."""
         plane.start_worker(self.slots, allocation=self._experiment.launcher != "local")
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, overload
 from taskensemble import configuration
 from taskensemble.arguments import bytes_of, chosen_launcher, experiment_path, seconds_of, settings_given, slots_of
 from taskensemble.checked import checked
-from taskensemble.checks import check_idle, check_nodes, check_settings, check_worker
+from taskensemble.checks import check_idle, check_nodes, check_settings, check_worker, warn_of_no_allocation
 from taskensemble.connection import Connection
 from taskensemble.databases import Databases
 from taskensemble.engine.allocation import check_allocation
@@ -482,6 +482,7 @@ class Experiment:
             parent=parent,
             wait_for_worker=self._wait_for_worker,
             keep=self._keep_records,
+            allocated=self.launcher != "local",
         )
 
     def _launch(self, planned: Plan, databases: Sequence[Database]) -> RunHandle:
@@ -511,6 +512,7 @@ class Experiment:
             run, assets = planned.run, planned.assets
             if packed is not None:
                 run, assets = packed.run, {**assets, **store_inputs(control.store, packed)}
+            warn_of_no_allocation(self.launcher, control, run)
             handle = submit(control, run, planned.members, assets, planned.secrets)
             self._history.add(handle)
             if planned.batches:
@@ -891,6 +893,11 @@ class Experiment:
     def ends_with_driver(self) -> bool:
         """Whether what it starts ends with this process: there is neither a broker nor a kept control plane."""
         return self._connection.ends_with_driver
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker of this process runs members: beside its embedded control plane, or in its allocation."""
+        return self._connection.has_worker
 
     @property
     def database_class(self) -> type[Database]:

@@ -1,8 +1,9 @@
 """What happens when the driver ends.
 
-A driver that ends normally while members of its own control plane run says so and waits for them: they would end with it. One
-that ends by an exception stops them. Then its databases, worker and control plane end, in this order. A driver that is killed
-runs none of this: the guards that tie its processes to it end them.
+A driver that ends normally while members of its own control plane run says so and waits for them: they would end with it. So
+does one whose worker runs them in its allocation, beside a kept control plane. One that ends by an exception stops those of its
+own control plane. Then its databases, worker and control plane end, in this order. A driver that is killed runs none of this:
+the guards that tie its processes to it end them.
 """
 
 from __future__ import annotations
@@ -52,12 +53,15 @@ def _end() -> None:
 
 
 def _finish(experiment: Experiment, failed: bool) -> None:
-    if not experiment.ends_with_driver:
+    own = experiment.ends_with_driver
+    if not own and (failed or not experiment.has_worker):
         return
     if failed:
         experiment.stop_all()
         return
     for handle in experiment.active_runs():
+        if not (own or handle.record.needs_allocation):
+            continue
         status = handle.status()
         print(
             f"taskensemble: the driver has ended; waiting for the run {handle.run_id} "
@@ -66,4 +70,5 @@ def _finish(experiment: Experiment, failed: bool) -> None:
             flush=True,
         )
         handle.wait(progress=LineProgress(sys.stderr))
-    experiment.stop_all()
+    if own:
+        experiment.stop_all()

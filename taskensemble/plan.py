@@ -166,6 +166,7 @@ def plan(
     keep: float = WEEK,
     parent: str | None = None,
     wait_for_worker: float = HOUR,
+    allocated: bool = False,
 ) -> Plan:
     """Make the records of one start.
 
@@ -184,6 +185,7 @@ def plan(
         together: all members of each entity run at the same time.
         tag, allow_unknown_tags: instead of those that files were attached with.
         driver, versions, keep, parent, wait_for_worker: of the run's record.
+        allocated: members run in allocations alone, as a cluster's launcher has it.
 
     Raises:
         InputError: an entity without run settings, a dependency that is not started, or a circle of them.
@@ -198,7 +200,12 @@ def plan(
     _check_circles(started, after)
 
     maker = _Templates(
-        inputs, None if databases is None else tuple(databases), dict(export_env or {}), tag, allow_unknown_tags
+        inputs,
+        None if databases is None else tuple(databases),
+        dict(export_env or {}),
+        tag,
+        allow_unknown_tags,
+        allocated=allocated,
     )
     records: list[EntityRecord] = []
     planned: list[_PlannedEntity] = []
@@ -209,6 +216,7 @@ def plan(
         if entity.batch_settings:
             queue = f"batch-{run_id}-{number}"
             batches[queue] = entity.batch_settings
+            _check_time(entity, entity.batch_settings)
         slots = [entity] if isinstance(entity, Model) else list(entity.members.slots())
         _check_enough(entity, len(slots))
         planned.append(_PlannedEntity(entity, slots, _member_templates(entity, slots, maker, queue)))
@@ -367,6 +375,8 @@ class _Templates:
         export_env: dict[str, str],
         tag: str | None,
         allow_unknown_tags: bool | None,
+        *,
+        allocated: bool,
     ) -> None:
         self.templates: list[TemplateRecord] = []
         self.stored: dict[str, bytes] = {}
@@ -376,6 +386,7 @@ class _Templates:
         self._export_env = export_env
         self._tag = tag
         self._allow_unknown_tags = allow_unknown_tags
+        self._allocated = allocated
         self._numbers: dict[Any, int] = {}
         self._assets: dict[Asset, AssetRecord] = {}
 
@@ -417,7 +428,7 @@ class _Templates:
                     env={name: value for name, value in env.items() if name not in secret},
                     secrets=tuple(secret),
                     files=self._files(model),
-                    resources=_resources(model.resources, command),
+                    resources=_resources(model.resources, command, allocated=self._allocated and not queue),
                     policy=_policy(model.policy),
                     databases=self._database_uses(model, shared),
                     assets=self._asset_records(model),
@@ -545,7 +556,19 @@ def _incoming(model: Model) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _resources(resources: Resources, command: CommandRecord) -> ResourcesRecord:
+def _check_time(entity: Model | Ensemble, settings: BatchSettings) -> None:
+    """Refuse members that ask for more time than their job has: it would wait and run for nothing."""
+    longest = settings.walltime_seconds
+    models = [entity] if isinstance(entity, Model) else [entity.prototype, *entity.members.made()]
+    for model in models:
+        if longest is not None and model.resources.seconds > longest:
+            raise InputError(
+                f"resources: time={model.resources.seconds:g} s of {model.name!r} is more than the {longest:g} s that its "
+                "batch job asks for; give create_batch_settings a longer time=, or ask for less"
+            )
+
+
+def _resources(resources: Resources, command: CommandRecord, *, allocated: bool) -> ResourcesRecord:
     cpus = resources.cpus
     nodes = resources.nodes or command.nodes or 1
     if cpus is None:
@@ -565,6 +588,9 @@ def _resources(resources: Resources, command: CommandRecord) -> ResourcesRecord:
             for group in item.partition("=")[2].split(",")
             if group.isdigit()
         ),
+        time=resources.seconds,
+        # A member with an allocation's id runs there, wherever its worker is.
+        allocated=allocated and not any(item.startswith("--jobid") for item in command.head),
     )
 
 

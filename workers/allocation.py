@@ -27,9 +27,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskensemble.engine.allocation import AllocationNode, AllocationRecord, of_this_process
+from taskensemble.engine.allocation import WALLTIME, AllocationNode, AllocationRecord, of_this_process
 from taskensemble.engine.records import CommandRecord, ResourcesRecord
-from workers.slots import Slot
+from workers.slots import Slot, Stay
 
 VARIABLE = "TASKENSEMBLE_ALLOCATION"
 """Set for a worker whose slots are its whole allocation."""
@@ -84,9 +84,16 @@ class _Free:
 class AllocationSlots:
     """The slots of an allocation, with the methods of `workers.slots.Node`."""
 
-    def __init__(self, allocation: AllocationRecord, tags: tuple[str, ...] = (), reserved: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        allocation: AllocationRecord,
+        tags: tuple[str, ...] = (),
+        reserved: Iterable[str] = (),
+        stay: Stay | None = None,
+    ) -> None:
         self.allocation = allocation
         self.tags = tags
+        self.stay = stay or Stay(allocation.job_id)
         self.memory_mb = allocation.memory_mb
         self._reserved = set(reserved)
         self._order = [node.name for node in allocation.nodes]
@@ -126,13 +133,14 @@ class AllocationSlots:
         self._reserved = set(nodes)
 
     def could_ever(self, wanted: ResourcesRecord) -> bool:
-        """Whether an idle allocation has what is wanted."""
-        if not set(wanted.tags) <= set(self.tags):
-            return False
-        return AllocationSlots(self.allocation, self.tags, self._reserved).allocate(wanted) is not None
+        """Whether an idle allocation has what is wanted, and time enough."""
+        idle = AllocationSlots(self.allocation, self.tags, self._reserved, self.stay)
+        return idle.allocate(wanted) is not None
 
     def fits(self, wanted: ResourcesRecord) -> int:
         """How many members of this kind would find a place now."""
+        if not self.stay.allows(wanted):
+            return 0
         if wanted.nodes == 1 and not wanted.whole_node and not wanted.gpus and not wanted.het_groups:
             room = sum(len(node.cpus) // max(1, wanted.cpus) for node in self._open())
             if room:
@@ -146,7 +154,7 @@ class AllocationSlots:
 
     def allocate(self, wanted: ResourcesRecord) -> Placement | None:
         """Takes nodes and CPUs for a member; None when there is no room now."""
-        if not set(wanted.tags) <= set(self.tags):
+        if not set(wanted.tags) <= set(self.tags) or not self.stay.allows(wanted):
             return None
         shares = self._choose(wanted)
         if shares is None:
@@ -200,19 +208,22 @@ class AllocationSlots:
         return [_share(node, wanted) for node in chosen]
 
 
-def of_this_worker(tags: tuple[str, ...] = ()) -> AllocationSlots | None:
+def of_this_worker(tags: tuple[str, ...] = (), stay: Stay | None = None) -> AllocationSlots | None:
     """The slots of this process; None: it is a node's worker.
+
+    Parameters:
+        stay: until when it is there; None: no end is known.
 
     Raises:
         AllocationError: the scheduler's variables cannot be read.
     """
     allocation = of_this_process() if os.environ.get(VARIABLE) else None
-    return None if allocation is None else AllocationSlots(allocation, tags)
+    return None if allocation is None else AllocationSlots(allocation, tags, stay=stay)
 
 
 def forget_wishes(environment: MutableMapping[str, str]) -> None:
     """Take out of an allocation's environment what `srun` would read as a member's own wishes."""
-    for name in (*_JOB_WISHES, VARIABLE):
+    for name in (*_JOB_WISHES, VARIABLE, WALLTIME):
         environment.pop(name, None)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import secrets
 import signal
 import socket
 import sys
+import time
 import uuid
 import warnings
 from argparse import Namespace
@@ -24,6 +26,7 @@ from celery.exceptions import SecurityWarning
 from kombu import Exchange, Queue
 
 from taskensemble.engine import host, messages, signing, urls
+from taskensemble.engine.allocation import job_of, of_this_process
 from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import InputError
@@ -33,7 +36,7 @@ from workers.completion import completion
 from workers.lifetime import Lifetime
 from workers.members import Members
 from workers.setup import setup
-from workers.slots import Node
+from workers.slots import Node, Stay
 
 logger = logging.getLogger("taskensemble.worker")
 
@@ -94,7 +97,8 @@ def register_tasks(
 
 def make_node(options: Namespace) -> tuple[Node | allocation.AllocationSlots, bool]:
     """What this worker gives to members, and whether its CPU numbers are real and its own."""
-    whole = allocation.of_this_worker(tuple(options.tags))
+    stay = stay_of(options.time_limit)
+    whole = allocation.of_this_worker(tuple(options.tags), stay)
     if whole is not None:
         allocation.forget_wishes(os.environ)
         return whole, False
@@ -106,7 +110,18 @@ def make_node(options: Namespace) -> tuple[Node | allocation.AllocationSlots, bo
     listed = tuple(gpu for gpu in gpus.split(",") if gpu.strip() and gpu.strip() != "-1")
     memory = host.usable_memory_mb() if options.memory is None else options.memory
     named = options.gpus is not None and bool(listed)
-    return Node(tuple(pinned or range(slots)), listed, memory, tuple(options.tags), gpus_are_named=named), bool(pinned)
+    cpus = tuple(pinned or range(slots))
+    return Node(cpus, listed, memory, tuple(options.tags), gpus_are_named=named, stay=stay), bool(pinned)
+
+
+def stay_of(time_limit: float) -> Stay:
+    """In which job this worker is, and when it ends: with the job's time, or with its own limit (0: none) if that is earlier."""
+    job = job_of(os.environ)
+    whole = of_this_process() if job or os.environ.get(allocation.VARIABLE) else None
+    lifetime = min(whole.time_left if whole is not None else math.inf, time_limit or math.inf)
+    if lifetime == math.inf:
+        return Stay(whole.job_id if whole is not None else "")
+    return Stay(whole.job_id if whole is not None else "", lifetime, time.monotonic() + lifetime)
 
 
 def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -140,6 +155,9 @@ def registered(name: str, node: Node | allocation.AllocationSlots, options: Name
         memory_mb=node.memory_mb,
         tags=node.tags,
         queue=options.queue,
+        job=node.stay.job,
+        lifetime=node.stay.lifetime,
+        left=node.stay.left,
         lease=options.lease,
     )
 

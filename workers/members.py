@@ -162,6 +162,7 @@ class Members:
             self._handed.popleft()()
         self._doubts.tick(now)
         if now >= self._registration.next_beat:
+            self._leave_late_queues()
             self._look_for_hunger()
             self._registration.beat(now, {} if self.draining else self.waiting.rooms())
         if now >= self._registration.next_renewal:
@@ -566,6 +567,14 @@ class Members:
                 self._publish_member(attempt, attempt.number)
 
         self.link.call(attempt.run_id, "disarm", (attempt.index, attempt.entity, attempt.token), answered)
+
+    def _leave_late_queues(self) -> None:
+        """Leaves members to others that ask for more time than is left here."""
+        known = len(self.waiting.queues)
+        for request in self.waiting.leave_late():
+            request.reject(requeue=True)
+        if len(self.waiting.queues) < known:
+            self.on_queues()
 
     def _look_for_hunger(self) -> None:
         """Asks how many members wait that do not fit now; only on a broker that can tell without being read."""

@@ -87,6 +87,7 @@ class Registration:
                 "running": len(self._attempts),
                 "rooms": rooms,
                 "nodes": self._node.kinds,
+                "left": self._node.stay.left,
                 "beat": self._beats,
                 "seen": time.time(),
             }

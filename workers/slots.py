@@ -1,7 +1,9 @@
-"""Slots: which CPUs, GPUs and memory of a node a member holds. Pure bookkeeping, no system calls."""
+"""Slots: which CPUs, GPUs and memory of a node a member holds. Bookkeeping, no system calls but for the clock."""
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
 
 from taskensemble.engine.records import ResourcesRecord
@@ -20,6 +22,31 @@ class Slot:
     """It holds no GPU, and is to see none of its node's: they are given to others."""
 
 
+@dataclass(frozen=True)
+class Stay:
+    """Where a worker is, and for how long.
+
+    Attributes:
+        job: id of the scheduler's job that it is in; empty: in none.
+        lifetime: seconds that it had when it began; None: no end is known.
+        ends: when it ends, on the monotonic clock.
+    """
+
+    job: str = ""
+    lifetime: float | None = None
+    ends: float = math.inf
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until its end; None: no end is known."""
+        return None if self.lifetime is None else max(0.0, self.ends - time.monotonic())
+
+    def allows(self, wanted: ResourcesRecord) -> bool:
+        """Whether a member may begin here now; once it may not for want of time, it never may again."""
+        left = self.left
+        return (bool(self.job) or not wanted.allocated) and (left is None or wanted.time <= left)
+
+
 @dataclass
 class Node:
     """What a worker may give to members.
@@ -30,6 +57,7 @@ class Node:
         memory_mb: MiB; 0: not counted.
         tags: what members may ask for by name.
         gpus_are_named: whether somebody named the GPUs for this worker: members that ask for none then see none.
+        stay: in which job it is, and until when.
     """
 
     cpus: tuple[int, ...]
@@ -37,6 +65,7 @@ class Node:
     memory_mb: int = 0
     tags: tuple[str, ...] = ()
     gpus_are_named: bool = False
+    stay: Stay = field(default_factory=Stay)
     _free: list[int] = field(default_factory=list)
     _gpu_free: dict[str, float] = field(default_factory=dict)
     _memory_free: int = 0
@@ -63,7 +92,9 @@ class Node:
         return len(self._free) == len(self.cpus) and not self._whole
 
     def could_ever(self, wanted: ResourcesRecord) -> bool:
-        """Whether an idle node has what is wanted."""
+        """Whether an idle node has what is wanted, and time enough."""
+        if not self.stay.allows(wanted):
+            return False
         if not set(wanted.tags) <= set(self.tags) or wanted.cpus > len(self.cpus) or wanted.nodes > 1:
             return False
         if wanted.memory_mb and self.memory_mb and wanted.memory_mb > self.memory_mb:

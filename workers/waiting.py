@@ -40,6 +40,8 @@ class Waiting:
         """Queues that are left alone, and until when (monotonic): others take slots first, or a claim has failed."""
         self.refused: set[str] = set()
         """Queues of runs with another record schema."""
+        self._late: set[str] = set()
+        """Queues whose members ask for more time than is left here; what was under way of them when they were left goes back."""
         self._node = node
         self._batch_queue = batch_queue
         self._unreadable: set[bytes] = set()
@@ -57,6 +59,8 @@ class Waiting:
     def take(self) -> Iterator[tuple[Any, str, Slot]]:
         """What waits, with its queue and a slot, for as long as there are slots: of each run in turn."""
         for queue, requests in sorted(self.requests.items(), key=lambda item: self._served.get(item[0], 0)):
+            if queue in self._late:
+                continue
             record = self.queues.get(queue)
             resources = record.resources if record is not None else ResourcesRecord()
             while requests:
@@ -131,9 +135,18 @@ class Waiting:
         if fitting == self.queues:
             return False
         self.queues = fitting
+        self._late &= {record.name for record in records}
         self.durations = {name: lasts for name, lasts in self.durations.items() if name in fitting}
         self._served = {name: last for name, last in self._served.items() if name in fitting}
         return True
+
+    def leave_late(self) -> list[Any]:
+        """Leaves the queues whose members ask for more time than this worker has left; what it has fetched of them."""
+        late = {name for name, queue in self.queues.items() if not self._node.stay.allows(queue.resources)}
+        for name in late:
+            del self.queues[name]
+        self._late |= late
+        return [request for name in self._late for request in self.requests.pop(name, ())]
 
     def without_room(self) -> list[str]:
         """Queues whose members find no slot now; how many wait in them tells whether they are kept waiting."""
@@ -164,6 +177,8 @@ class Waiting:
             if self._hungry and name != self._hungry:
                 continue
             if self.later and self.later.get(name, 0.0) > time.monotonic():
+                continue
+            if not self._node.stay.allows(queue.resources):
                 continue
             free = self._node.fits(queue.resources)
             ahead = 0

@@ -44,7 +44,7 @@ wide = exp.create_ensemble(
     "wide",
     run_settings=program,
     replicas=2,
-    resources={"cpus": 2, "memory": "512M"},
+    resources={"cpus": 2, "memory": "512M", "time": "00:10:00"},
 )
 exp.start(wide, block=True)
 # --8<-- [end:resources]

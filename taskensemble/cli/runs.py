@@ -148,7 +148,7 @@ def resume(
             else:
                 typer.echo("Every member has completed: nothing is left to run.")
             return
-        control.start_worker(slots)
+        control.start_worker(slots, allocation=handle.record.needs_allocation)
         if not as_json:
             size = handle.record.size
             typer.echo(f"{handle.run_id}: {size} member{'' if size == 1 else 's'} of {handle.record.parent}")

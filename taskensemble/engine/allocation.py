@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import re
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +47,13 @@ class AllocationRecord(Record):
     """MiB of the job on each node, where the scheduler counts memory by node; 0: it does not."""
     het_groups: tuple[int, ...] = ()
     """Nodes of each component of a heterogeneous job, in order."""
+    ends: float | None = None
+    """When its time is up, on this machine's monotonic clock; None: that is not known."""
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until its time is up; infinite where that is not known."""
+        return math.inf if self.ends is None else max(0.0, self.ends - time.monotonic())
 
     @property
     def cpus(self) -> int:
@@ -86,16 +95,48 @@ def of_this_process() -> AllocationRecord | None:
         AllocationError: the scheduler's variables are there but cannot be read.
     """
     allocation = from_environment(os.environ)
-    if allocation is None or allocation.scheduler != "slurm":
+    if allocation is None:
+        return None
+    if allocation.scheduler != "slurm":
+        return _with_walltime(allocation, os.environ.get(WALLTIME, ""))
+    return with_details(allocation, *_details(allocation.job_id))
+
+
+WALLTIME = "TASKENSEMBLE_JOB_SECONDS"
+"""Seconds that a job of ours asked its scheduler for, which begin when its worker does."""
+
+
+def _with_walltime(allocation: AllocationRecord, seconds: str) -> AllocationRecord:
+    if not seconds:
         return allocation
-    return with_details(allocation, _details(allocation.job_id))
+    return allocation.model_copy(update={"ends": time.monotonic() + float(seconds)})
 
 
-def with_details(allocation: AllocationRecord, text: str) -> AllocationRecord:
-    """An allocation with what `scontrol --details --oneliner show job` says of its nodes; as it was, where it says nothing.
+def job_of(environment: Mapping[str, str]) -> str:
+    """Id of the scheduler's job that a process with this environment runs in; empty: in none.
 
-    `Nodes=n[3-4] CPU_IDs=0-3 Mem=2000 GRES=gpu:a100:2(IDX:0-1)`
+    The shell that `salloc` starts on a login node has the job's variables and is not in it; SLURMD_NODENAME is what Slurm sets
+    for a process that it has started on one of the job's nodes.
     """
+    allocation = from_environment(environment)
+    if allocation is None or (allocation.scheduler == "slurm" and not environment.get("SLURMD_NODENAME")):
+        return ""
+    return allocation.job_id
+
+
+def with_details(allocation: AllocationRecord, text: str, at: float | None = None) -> AllocationRecord:
+    """An allocation with what `scontrol --details --oneliner show job` says of it; as it was, where that says nothing.
+
+    `RunTime=00:00:05 TimeLimit=1-00:00:00 … Nodes=n[3-4] CPU_IDs=0-3 Mem=2000 GRES=gpu:a100:2(IDX:0-1)`
+
+    Parameters:
+        at: when it said so, on the monotonic clock; None: now.
+    """
+    runs = re.search(r"\bRunTime=(\S+) TimeLimit=(\S+)", text)
+    limit = slurm_seconds(runs[2]) if runs else None
+    if runs and limit is not None:
+        ends = (time.monotonic() if at is None else at) + limit - (slurm_seconds(runs[1]) or 0.0)
+        allocation = allocation.model_copy(update={"ends": ends})
     rows = [
         (node, int(memory), _gres_gpus(gres))
         for nodes, memory, gres in re.findall(r"\bNodes=(\S+) CPU_IDs=\S+ Mem=(\d+) GRES=(\S*)", text)
@@ -115,9 +156,11 @@ def _gres_gpus(gres: str) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _details(job_id: str) -> str:
+def _details(job_id: str) -> tuple[str, float]:
+    """What Slurm says of a job, and when it did."""
+    at = time.monotonic()
     try:
-        return subprocess.run(
+        told = subprocess.run(
             ["scontrol", "--details", "--oneliner", "show", "job", job_id],
             capture_output=True,
             text=True,
@@ -125,7 +168,25 @@ def _details(job_id: str) -> str:
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        told = ""
+    return told, at
+
+
+def slurm_seconds(text: str) -> float | None:
+    """A time as Slurm writes and reads it, in seconds; None: it is none (UNLIMITED).
+
+    `30` and `30:00` are minutes and minutes with seconds, `1:30:00` has hours, `1-12`, `1-12:30` and `1-12:30:00` days.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if match is None:
+        return None
+    days, *parts = (None if part is None else int(part) for part in match.groups())
+    first, second, third = parts
+    if days is not None or third is not None:
+        hours, minutes, seconds = first, second, third
+    else:
+        hours, minutes, seconds = 0, first, second
+    return (days or 0) * 86400.0 + (hours or 0) * 3600.0 + (minutes or 0) * 60.0 + (seconds or 0)
 
 
 _INTERACTIVE = {"slurm": "salloc -N 1 python driver.py", "lsf": "bsub -Is python driver.py", "sge": "qrsh"}
@@ -170,6 +231,11 @@ def check_room(run: RunRecord, allocation: AllocationRecord, reserved: Collectio
         wanted = template.resources
         if template.batch_queue or any(item.startswith("--jobid") for item in template.command.head):
             continue
+        if wanted.time > allocation.time_left:
+            raise AllocationError(
+                f"resources: {' '.join(template.command.head)!r} asks for time={wanted.time:g} s, but the allocation "
+                f"{allocation.job_id} has {allocation.time_left:.0f} s left; ask for a longer allocation or for less"
+            )
         held = [
             _could_hold([node for node in nodes if node.name in names], wanted) for names in allocation.components()
         ]
@@ -353,6 +419,8 @@ class BatchRecord(Record):
     preamble: tuple[str, ...] = ()
     requeue: int = 0
     """How many further jobs are asked for when one ends before its work does."""
+    walltime: float | None = None
+    """Seconds that the job may take; None: the queue's default."""
 
     def script(self, name: str, output: str, error: str, body: tuple[str, ...]) -> str:
         """The whole script: headers, preamble, then `body`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -21,9 +22,16 @@ def node_kinds(worker: WorkerRecord) -> list[NodeKind]:
     return [NodeKind(*kind) for kind in worker.nodes] or [NodeKind(1, worker.slots, len(worker.gpus))]
 
 
+def time_left(worker: WorkerRecord) -> float:
+    """Seconds until the worker ends by itself or with its job; infinite where no end is known."""
+    return math.inf if worker.left is None else max(0.0, worker.left - worker.age)
+
+
 def capacity(worker: WorkerRecord, wanted: ResourcesRecord) -> int:
     """How many members of a kind the idle worker holds at once."""
     if not set(wanted.tags) <= set(worker.tags) or (wanted.nodes > 1 and not worker.nodes):
+        return 0
+    if (wanted.allocated and not worker.job) or time_left(worker) < wanted.time:
         return 0
     kinds = node_kinds(worker)
     total = sum(kind.nodes * _on_node(kind, wanted) for kind in kinds)
@@ -66,6 +74,13 @@ def lacks(workers: Iterable[WorkerRecord], wanted: ResourcesRecord, batch_queue:
     tagged = [worker for worker in serving if set(wanted.tags) <= set(worker.tags)]
     if not tagged:
         return f"a worker with the tags {', '.join(wanted.tags)}; no worker has them"
+    if wanted.allocated:
+        tagged = [worker for worker in tagged if worker.job]
+        if not tagged:
+            return _NO_JOB
+    longest = max(map(time_left, tagged))
+    if longest < wanted.time:
+        return f"{_clock(wanted.time)} of an allocation; the one that lasts longest has {_clock(longest)} left"
     missing = [
         f"{amount:g} {unit}{'' if amount == 1 else plural}; the largest worker has {largest:g}"
         for amount, unit, plural, largest in _needs(tagged, wanted)
@@ -74,6 +89,10 @@ def lacks(workers: Iterable[WorkerRecord], wanted: ResourcesRecord, batch_queue:
     return ", and ".join(missing) or "a worker that has all of it at once: " + _described(wanted)
 
 
+_NO_JOB = (
+    "a worker in an allocation; those that are registered are in none (`taskensemble scale`, `srun taskensemble worker` or a "
+    "driver inside an allocation brings one)"
+)
 _ONLY_BATCH = "a worker; those that are registered serve batch queues alone"
 
 
@@ -95,6 +114,15 @@ def _needs(workers: Sequence[WorkerRecord], wanted: ResourcesRecord) -> list[tup
 
 def _cpus(worker: WorkerRecord) -> list[int]:
     return [kind.cpus for kind in node_kinds(worker) for _ in range(kind.nodes)] or [0]
+
+
+def _clock(seconds: float) -> str:
+    """`45 s`, `2:05 min`, `1:30:00 h`."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02} h"
+    return f"{minutes}:{rest:02} min" if minutes else f"{rest} s"
 
 
 def _described(wanted: ResourcesRecord) -> str:

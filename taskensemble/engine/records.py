@@ -14,6 +14,7 @@ seconds, unless a name says otherwise. Paths are absolute.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -96,6 +97,10 @@ class ResourcesRecord(Record):
     """A worker must carry all of them."""
     het_groups: tuple[int, ...] = ()
     """Components of a heterogeneous job that it runs on, `nodes` of each; empty: on one of them."""
+    time: float = 0.0
+    """Seconds that its worker must have left when it begins; 0: however few."""
+    allocated: bool = False
+    """Its worker must be in an allocation of a scheduler."""
 
     @property
     def resource_class(self) -> str:
@@ -111,6 +116,10 @@ class ResourcesRecord(Record):
         if self.whole_node:
             parts.append("node")
         parts.extend(f"h{group}" for group in self.het_groups)
+        if self.time:
+            parts.append(f"s{math.ceil(self.time)}")
+        if self.allocated:
+            parts.append("job")
         parts.extend(f"t-{tag}" for tag in sorted(self.tags))
         return ".".join(parts)
 
@@ -344,6 +353,11 @@ class RunRecord(Record):
         """Members in all."""
         return sum(entity.size for entity in self.entities)
 
+    @property
+    def needs_allocation(self) -> bool:
+        """Whether some of its members run in an allocation alone that is no batch job of theirs."""
+        return any(template.resources.allocated for template in self.templates)
+
 
 class AttemptRecord(Record):
     """What is known of a member: its state, and of its latest attempt the rest."""
@@ -430,6 +444,12 @@ class WorkerRecord(Record):
     tags: tuple[str, ...] = ()
     queue: str = ""
     """The batch queue that it serves alone; empty: all others."""
+    job: str = ""
+    """Id of the scheduler's job that it is in; empty: it is in none."""
+    lifetime: float | None = None
+    """Seconds that it had when it began, until its job's time or its own limit is up; None: no end is known."""
+    left: float | None = None
+    """What was left of them at its last beat."""
     running: int = 0
     rooms: dict[str, int] = Field(default_factory=dict)
     """How many members of each queue that it reads would find room now, where any would."""

@@ -113,7 +113,7 @@ class Ensemble(Entity):
         n_models: how many sets are drawn by `random`, `latin_hypercube`, `sobol`, or a function.
         seed: of the strategies that draw.
         samples: a table of parameter sets, one row a member: see `read_samples`.
-        resources: what a member holds of a node: a dict of cpus, gpus, memory, whole_node, tags.
+        resources: what a member holds of a node: a dict of cpus, gpus, memory, whole_node, nodes, tags, time; see `Resources`.
         depends_on: entities of the same start that must have completed before.
         policy: retries, walltime, on_failure and the rest, as keywords: see `Policy`.
 

@@ -36,7 +36,7 @@ class Model(Entity):
         path: the folder it runs in; None: one below the experiment's.
         params_as_args: names of parameters that `params_to_args` makes into arguments.
         batch_settings: to run it as a batch job of its own.
-        resources: what it holds of a node: a dict of cpus, gpus, memory, whole_node, tags.
+        resources: what it holds of a node: a dict of cpus, gpus, memory, whole_node, nodes, tags, time; see `Resources`.
         depends_on: entities of the same start that must have completed before.
         policy: retries, walltime and the rest, as keywords: see `Policy`.
 

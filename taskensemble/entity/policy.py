@@ -32,6 +32,8 @@ class Resources:
         whole_node: nothing else runs beside it.
         nodes: of an allocation, each with these CPUs, GPUs and memory; None: as many as the run settings ask for, else 1.
         tags: a worker must carry all of them.
+        time: what a member needs at least, as seconds, "HH:MM:SS" or a timedelta: a worker whose job or `--time-limit` ends
+            earlier does not begin it; 0: every worker does. What ends a member that takes too long is `walltime=`.
     """
 
     cpus: int | None = None
@@ -40,6 +42,7 @@ class Resources:
     whole_node: bool = False
     tags: tuple[str, ...] = ()
     nodes: int | None = None
+    time: float | str | datetime.timedelta = 0.0
 
     def __post_init__(self) -> None:
         if self.nodes is not None and (not _whole(self.nodes) or self.nodes < 1):
@@ -51,6 +54,7 @@ class Resources:
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise InputError(f"resources: gpus={self.gpus!r}; several GPUs are whole ones, only one can be shared")
         object.__setattr__(self, "memory", _mebibytes(self.memory))
+        object.__setattr__(self, "time", seconds("resources: time", self.time))
         if isinstance(self.tags, str):
             object.__setattr__(self, "tags", (self.tags,))
         tags = tuple(self.tags)
@@ -63,6 +67,11 @@ class Resources:
     def memory_mb(self) -> int:
         """The memory in MiB; 0: not limited."""
         return int(self.memory)
+
+    @property
+    def seconds(self) -> float:
+        """The time in seconds; 0: however short."""
+        return float(self.time)  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, given: Resources | Mapping[str, Any] | None) -> Resources:

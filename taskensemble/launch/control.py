@@ -119,22 +119,26 @@ class ControlPlane:
         self._users.add(id(user))
 
     def start_worker(self, slots: int | None, *, allocation: bool = False) -> None:
-        """Bring up a worker beside the embedded server, unless there is one, or the control plane is somebody else's.
+        """Bring up a worker beside the embedded server, unless there is one.
+
+        Beside a kept control plane there are workers already, but perhaps none in the allocation that this process is in: where
+        one is asked for and lacking, it is brought up as well. With a broker that was given, workers are its owner's.
 
         Parameters:
             allocation: inside an allocation of a scheduler its slots are the whole allocation
         """
-        if not self.is_own or self.has_worker:
+        if self.has_worker or not (self.is_own or (allocation and self._lacks_allocation_worker())):
             return
         self._slots, self._allocation = slots, allocation
         if not self.is_open:
             self._serve()
         paths = embedded.ControlPaths(self.folder)
+        url = self._server.url_for("worker") if self._server is not None and not self.is_own else None
         name = f"local-{os.getpid()}-{secrets.token_hex(2)}"
         self._workers = [
             local.start(
-                self.broker_url,
-                self.store_url,
+                url or self.broker_url,
+                url or self.store_url,
                 paths.workers,
                 name=name,
                 slots=slots,
@@ -142,6 +146,13 @@ class ControlPlane:
                 allocation=allocation and from_environment(os.environ) is not None,
             )
         ]
+
+    def _lacks_allocation_worker(self) -> bool:
+        """Whether this process is in an allocation of which no worker has registered with the kept control plane."""
+        found = from_environment(os.environ)
+        if found is None or self._server is None:
+            return False
+        return not any(worker.job == found.job_id and worker.age <= worker.lease for worker in self.store.workers())
 
     @property
     def has_worker(self) -> bool:
@@ -289,6 +300,9 @@ def find(folder: Path, user: str = "driver") -> ControlPlane | None:
 def bring_up(folder: Path, bind: str = "127.0.0.1") -> ControlPlane:
     """Start the embedded control plane of `folder`, from its append-only file if there is one.
 
+    Parameters:
+        bind: address that it listens on besides 127.0.0.1
+
     Raises:
         ControlPlaneError: another process owns it, or it cannot start
     """
@@ -318,7 +332,7 @@ def for_driver(folder: Path, broker: str | None, store: str | None, bind: str = 
 
 
 def for_reader(
-    folder: Path, broker: str | None = None, store: str | None = None, user: str = "driver"
+    folder: Path, broker: str | None = None, store: str | None = None, user: str = "driver", bind: str = "127.0.0.1"
 ) -> ControlPlane | None:
     """The control plane that holds the runs of `folder`, brought back from its append-only file if it has ended.
 
@@ -326,10 +340,12 @@ def for_reader(
 
     Parameters:
         user: as for `find`
+        bind: address that one which is brought back listens on besides 127.0.0.1; where it is not said, the one that it had: what
+            of its runs goes on may do so on other nodes
     """
     control = given(broker, store, folder) or find(folder, user)
     if control is None and embedded.exists(folder):
-        control = bring_up(folder)
+        control = bring_up(folder, embedded.earlier_bind(folder) if bind == "127.0.0.1" else bind)
     return control
 
 

@@ -171,6 +171,16 @@ def read(folder: Path) -> EmbeddedServer | None:
         return None
 
 
+def earlier_bind(folder: Path) -> str:
+    """The address that the folder's latest server listened on besides 127.0.0.1, if this machine still has it."""
+    server = read(folder)
+    if server is not None:
+        with suppress(OSError):
+            free_port(server.host)
+            return server.host
+    return "127.0.0.1"
+
+
 def exists(folder: Path) -> bool:
     """Whether `folder` ever had a control plane that can be brought back."""
     return read(folder) is not None

@@ -21,8 +21,10 @@ from types import FrameType
 
 import redis
 
-from taskensemble.engine.allocation import from_environment
+from taskensemble.engine.allocation import WALLTIME, from_environment
+from taskensemble.engine.fit import capacity, time_left
 from taskensemble.engine.messages import SERVICE_QUEUE
+from taskensemble.engine.records import WorkerRecord
 from taskensemble.engine.store import Store
 from taskensemble.errors import ControlPlaneError, RunNotFoundError, TaskensembleError
 from taskensemble.launch.batch import BatchJob, JobFile, JobPaths, read_job
@@ -54,14 +56,18 @@ def main(argv: list[str]) -> int:
         return 1
     name = f"{file.name}-{file.submissions}"
     command = worker_command(name=name, queue=file.queue or None, drain=0.0, tags=file.tags)
-    worker = subprocess.Popen(
-        command, env=allocation_environment(file.broker_url, file.store_url), stdin=subprocess.DEVNULL
-    )
+    environment = allocation_environment(file.broker_url, file.store_url)
+    if file.batch.walltime is not None:
+        environment[WALLTIME] = f"{file.batch.walltime:g}"
+    worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     over = _Idle(file, name) if not file.run_id else _Entity(file)
+    spent = _Spent(file, name) if file.run_id else _never
     seen = time.monotonic()
+    too_late = False
     while worker.poll() is None and not told():
         try:
-            if over(store):
+            too_late = spent(store)
+            if too_late or over(store):
                 break
             seen = time.monotonic()
         except (redis.RedisError, OSError) as error:
@@ -76,7 +82,7 @@ def main(argv: list[str]) -> int:
         logger.error("The worker %s ended by itself with status %d.", name, code)
         return 1
     worker.send_signal(signal.SIGTERM)
-    if told():
+    if told() or too_late:
         _submit_successor(Path(argv[0]), store)
     _stop(worker)
     return 0
@@ -115,14 +121,60 @@ class _Idle:
         self._worker = worker
         self._since = time.monotonic()
         self._publisher = _publisher(file)
+        self._lasts = _Lasting()
 
     def __call__(self, store: Store) -> bool:
-        ours = [worker for worker in store.workers() if worker.name == self._worker]
-        queues = [SERVICE_QUEUE, *(queue.name for queue in store.queues() if not queue.batch_queue)]
-        # A worker that has not registered yet had no chance to take anything.
-        if not ours or ours[0].running or any(map(self._publisher, queues)):
+        ours = next((worker for worker in store.workers() if worker.name == self._worker), None)
+        # A worker that has not registered yet had no chance to take anything; what it could never take is none of its work.
+        if ours is None or ours.running or any(map(self._publisher, [SERVICE_QUEUE, *_takes(store, ours)])):
             self._since = time.monotonic()
-        return 0 < self._limit < time.monotonic() - self._since
+        return self._lasts(ours, 0 < self._limit < time.monotonic() - self._since)
+
+
+def _takes(store: Store, worker: WorkerRecord) -> list[str]:
+    """The queues of members that the worker could run, were it idle."""
+    return [
+        queue.name
+        for queue in store.queues()
+        if queue.batch_queue == worker.queue and capacity(worker, queue.resources) > 0
+    ]
+
+
+class _Lasting:
+    """Whether something that a worker's record tells holds now and did at an earlier beat: the latest may be older than what the
+    worker has just begun."""
+
+    def __init__(self) -> None:
+        self._beat: int | None = None
+
+    def __call__(self, worker: WorkerRecord | None, holds: bool) -> bool:
+        if worker is None or not holds:
+            self._beat = None
+            return False
+        if self._beat is None:
+            self._beat = worker.beat
+        return worker.beat != self._beat
+
+
+class _Spent:
+    """Whether too little of the job's time is left for whatever of its entity waits, and nothing runs."""
+
+    def __init__(self, file: JobFile, worker: str) -> None:
+        self._worker = worker
+        self._queue = file.queue
+        self._length = _publisher(file)
+        self._lasts = _Lasting()
+
+    def __call__(self, store: Store) -> bool:
+        ours = next((worker for worker in store.workers() if worker.name == self._worker), None)
+        queues = [queue for queue in store.queues() if queue.batch_queue == self._queue and self._length(queue.name)]
+        left = 0.0 if ours is None else time_left(ours)
+        late = bool(queues) and all(queue.resources.time > left for queue in queues)
+        return self._lasts(ours, late and ours is not None and not ours.running)
+
+
+def _never(_store: Store) -> bool:
+    return False
 
 
 def _publisher(file: JobFile) -> Callable[[str], int]:

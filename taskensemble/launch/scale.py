@@ -144,7 +144,10 @@ class Scaler:
     def _demand(self) -> Demand:
         workers = [worker for worker in self._store.workers() if not worker.queue and worker.age < SILENT_SECONDS]
         ours = {name: _worker_of(name, workers) for name in self._jobs}
-        self._example = next((worker for worker in ours.values() if worker is not None), self._example)
+        example = next((worker for worker in ours.values() if worker is not None), None)
+        if example is not None:
+            # The next one has all of its time.
+            self._example = example.model_copy(update={"left": example.lifetime, "age": 0.0})
         queues = [queue for queue in self._store.queues() if not queue.batch_queue]
         waiting = {queue.name: self._publisher.length(queue.name) for queue in queues}
         left = without_room(waiting, queues, workers)
@@ -167,7 +170,7 @@ class Scaler:
             return members / held
         if queue.name not in self._told:
             self._told.add(queue.name)
-            lacking = lacks([self._example.model_copy(update={"age": 0.0})], queue.resources)
+            lacking = lacks([self._example], queue.resources)
             self.tell(
                 f"Members of {queue.run} wait for {lacking}; no allocation as --batch describes it could run them."
             )

@@ -188,7 +188,7 @@ class SchedulerJob:
     @property
     def message(self) -> str:
         """What the scheduler says of its state."""
-        return str(self.job.status.message or "")
+        return str(self.job.status.message or "").strip()
 
     def cancel(self) -> None:
         """Take it out of the queue, or end it; one that has ended is left alone.

@@ -135,6 +135,17 @@ def clock(seconds: int) -> str:
     return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
 
 
+def clock_seconds(text: str) -> float | None:
+    """Seconds of `90`, `MM:SS` or `HH:MM:SS`; None: it is none of these."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(part.isdigit() for part in parts):
+        return None
+    total = 0
+    for part in parts:
+        total = total * 60 + int(part)
+    return float(total)
+
+
 def table(options: Mapping[str, object]) -> str:
     """Options one a line, for printing settings."""
     return "\n".join(f"\t{name} = {value}" for name, value in options.items())

@@ -95,6 +95,11 @@ class BatchSettings(SettingsBase, ABC):
     def set_walltime(self, walltime: str) -> None:
         """Longest time of the job, in the scheduler's format."""
 
+    @property
+    @abstractmethod
+    def walltime_seconds(self) -> float | None:
+        """Longest time of the job in seconds; None: it is not said, or not in a form that is known."""
+
     @abstractmethod
     def set_account(self, account: str) -> None:
         """The account (LSF: project) that pays."""
@@ -120,6 +125,7 @@ class BatchSettings(SettingsBase, ABC):
             headers=tuple(self.headers("{name}", "{output}", "{error}")),
             preamble=tuple(self.preamble),
             requeue=self.requeue,
+            walltime=self.walltime_seconds,
         )
 
     def __str__(self) -> str:

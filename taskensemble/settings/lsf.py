@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from taskensemble.engine.allocation import Scheduler
 from taskensemble.engine.records import CommandRecord
 from taskensemble.errors import InputError
-from taskensemble.settings.arguments import OptionValue, first_integer, gnu_options, host_names, integer
+from taskensemble.settings.arguments import OptionValue, clock_seconds, first_integer, gnu_options, host_names, integer
 from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.run import Launcher, RunSettings
 
@@ -249,6 +249,12 @@ class BsubBatchSettings(BatchSettings):
     def set_walltime(self, walltime: str) -> None:
         """Longest time, as hh:mm (`-W`)."""
         self.walltime = ":".join(walltime.split(":")[:2]) if walltime else walltime
+
+    @property
+    def walltime_seconds(self) -> float | None:
+        """Of `-W`: minutes or hh:mm."""
+        minutes = clock_seconds(str(self.walltime or ""))
+        return None if minutes is None else minutes * 60
 
     def set_smts(self, smts: int) -> None:
         """Hardware threads a core; an `smt…` of your own in `alloc_flags` wins."""

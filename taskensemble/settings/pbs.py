@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from taskensemble.engine.allocation import Scheduler
 from taskensemble.errors import InputError, InputTypeError
-from taskensemble.settings.arguments import host_names, integer
+from taskensemble.settings.arguments import clock_seconds, host_names, integer
 from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.resources import Resources, checked
 
@@ -90,6 +90,11 @@ class QsubBatchSettings(BatchSettings):
         """Longest time, as HH:MM:SS (`-l walltime=`)."""
         if walltime:
             self.set_resource("walltime", walltime)
+
+    @property
+    def walltime_seconds(self) -> float | None:
+        """Of `-l walltime=`: seconds, MM:SS or HH:MM:SS."""
+        return clock_seconds(str(self.resources.get("walltime", "")))
 
     def set_queue(self, queue: str) -> None:
         """The queue to submit to (`-q`)."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from taskensemble.engine.allocation import Scheduler
 from taskensemble.errors import InputError, LauncherUnsupportedError
-from taskensemble.settings.arguments import integer
+from taskensemble.settings.arguments import clock_seconds, integer
 from taskensemble.settings.batch import BatchSettings
 from taskensemble.settings.resources import Resources, checked
 
@@ -91,6 +91,11 @@ class SgeQsubBatchSettings(BatchSettings):
         """Longest time, as HH:MM:SS (`-l h_rt=`)."""
         if walltime:
             self.set_resource("h_rt", walltime)
+
+    @property
+    def walltime_seconds(self) -> float | None:
+        """Of `-l h_rt=`: seconds or HH:MM:SS."""
+        return clock_seconds(str(self.resources.get("h_rt", "")))
 
     def set_ncpus(self, num_cpus: int | str) -> None:
         """Slots of the parallel environment."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from taskensemble.engine.allocation import Scheduler
+from taskensemble.engine.allocation import Scheduler, slurm_seconds
 from taskensemble.errors import InputError, InputTypeError
 from taskensemble.settings.arguments import (
     OptionValue,
@@ -239,6 +239,11 @@ class SbatchSettings(BatchSettings):
         """Longest time, as HH:MM:SS (`--time`)."""
         if walltime:
             self.batch_args["time"] = str(walltime)
+
+    @property
+    def walltime_seconds(self) -> float | None:
+        """Of `--time`, as Slurm reads it."""
+        return slurm_seconds(self.batch_args.get("time") or self.batch_args.get("t") or "")
 
     def set_nodes(self, num_nodes: int) -> None:
         """Nodes of the allocation (`--nodes`)."""

@@ -4,10 +4,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.system.conftest import Drive
+import pytest
+
+from tests.system.conftest import REPOSITORY, Drive
+from tests.system.slurm_cluster import SlurmCluster
 
 ALLOCATE = ("salloc", "--quiet", "-N2", "--exclusive")
 
@@ -227,3 +233,68 @@ def test_members_run_in_the_components_of_a_heterogeneous_job(drive: Drive) -> N
     assert set(both) & {"n2", "n3"}
     assert sorted(second) == ["n2", "n3"]
     assert {node for out in plain for node in out} <= {"n1", "n2", "n3"}
+
+
+KEPT = """
+        exp = Experiment("kept", launcher="slurm")
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURM_JOB_ID $SLURM_STEP_ID $SLURMD_NODENAME"])
+        ens = exp.create_ensemble("e", run_settings=rs, replicas=4, resources={"cpus": 4})
+        run = exp.start(ens, block=False, quiet=True)
+"""
+
+
+@pytest.fixture
+def kept(slurm: SlurmCluster, tmp_path: Path) -> Iterator[Path]:
+    """A folder with the control plane of `taskensemble up` and its worker, on the login node."""
+    environment = {**slurm.environment, "PYTHONPATH": str(REPOSITORY)}
+
+    def taskensemble(*arguments: str) -> None:
+        command = [sys.executable, "-m", "taskensemble", *arguments, "--path", str(tmp_path)]
+        subprocess.run(command, env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
+
+    taskensemble("up", "--slots", "2")
+    yield tmp_path
+    taskensemble("down")
+
+
+def test_members_of_a_driver_in_an_allocation_run_there_although_a_kept_worker_is_on_the_login_node(
+    drive: Drive, kept: Path
+) -> None:
+    driver = drive(
+        f"""
+        os.chdir({str(kept)!r})
+        {KEPT}
+        run.wait()
+        tell(states=exp.get_status(ens), out=[Path(m.path, m.name + ".out").read_text().split() for m in ens],
+             job=os.environ["SLURM_JOB_ID"])
+        exp.start(exp.create_model("last", rs), block=False)
+        """,
+        *ALLOCATE,
+    )
+    told = driver.result()
+    assert told["states"] == ["Completed"] * 4
+    assert {out[0] for out in told["out"]} == {told["job"]}
+    assert {out[2] for out in told["out"]} == {"n1", "n2"}
+    assert driver.end() == 0
+    assert "the driver has ended; waiting for the run" in "".join(driver.lines)
+
+
+def test_a_kept_worker_on_the_login_node_takes_no_member_of_a_clusters_launcher_and_the_driver_says_so(
+    drive: Drive, kept: Path
+) -> None:
+    driver = drive(
+        f"""
+        os.chdir({str(kept)!r})
+        {KEPT}
+        while "allocation" not in (said := run.waits()).get(0, ""):
+            time.sleep(0.2)
+        state = run.status()
+        exp.stop(ens)
+        tell(queued=state.queued, said=said[0])
+        """
+    )
+    told = driver.result()
+    assert told["queued"] == 4
+    assert "a worker in an allocation; those that are registered are in none" in told["said"]
+    assert driver.end() == 0
+    assert "`taskensemble scale` asks for allocations" in "".join(driver.lines)

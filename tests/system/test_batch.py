@@ -398,3 +398,40 @@ def test_the_manuals_drivers_run_as_they_are(drive: Drive) -> None:
     assert "".join(inside.lines).count("Completed") >= 9
     gpus = drive((examples / "gpus.py").read_text())
     assert gpus.end(30) == 0
+
+
+def test_what_a_cancelled_job_left_runs_in_a_job_of_its_own_when_it_is_resumed(
+    drive: Drive, slurm: SlurmCluster
+) -> None:
+    driver = drive(
+        """
+        exp = Experiment("again", launcher="slurm", interface="lo")
+        rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURM_JOB_ID; test -e ../go || sleep 300"])
+        bs = exp.create_batch_settings(nodes=1, time="00:05:00")
+        ens = exp.create_ensemble("e", run_settings=rs, batch_settings=bs, replicas=2)
+        run = exp.start(ens, block=False, quiet=True)
+        while not exp.get_status(ens).count("Running"):
+            time.sleep(0.1)
+        job = os.popen("squeue --noheader --format=%i").read().strip()
+        os.system(f"scancel {job}")
+        run.wait()
+        tell(states=exp.get_status(ens), job=job, run=run.run_id)
+        """
+    )
+    told = driver.result()
+    assert told["states"] == ["Cancelled"] * 2
+    assert driver.end() == 0
+    (driver.folder / "again" / "e" / "go").touch()
+    second = drive(
+        f"""
+        os.chdir({str(driver.folder)!r})
+        exp = Experiment("again", launcher="slurm", interface="lo")
+        run = exp.resume({told["run"]!r}, quiet=True)
+        tell(ended=run.status().completed, jobs=[Path("again", "e", f"e_{{i}}", f"e_{{i}}.out").read_text().split() for i in (0, 1)])
+        """
+    )
+    again = second.result()
+    assert again["ended"] == 2
+    assert told["job"] not in {job for jobs in again["jobs"] for job in jobs}
+    assert second.end() == 0
+    wait_until(lambda: not slurm.jobs(), 30, "the job ends with its work")

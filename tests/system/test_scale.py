@@ -17,7 +17,7 @@ from tests.system.slurm_cluster import NODES, SlurmCluster, wait_until
 DESCRIPTION = """
 launcher = "slurm"
 nodes = 1
-time = "00:05:00"
+time = "{time}"
 [batch_args]
 exclusive = true
 """
@@ -29,17 +29,21 @@ class Scale:
     def __init__(self, slurm: SlurmCluster, folder: Path, url: str) -> None:
         self._environment = {**slurm.environment, "PYTHONPATH": str(REPOSITORY), "TASKENSEMBLE_BROKER_URL": url}
         self._folder = folder
-        (folder / "sbatch.toml").write_text(DESCRIPTION)
         self.process: subprocess.Popen[bytes] | None = None
+        self.describe()
 
-    def start(self) -> None:
+    def describe(self, time: str = "00:05:00") -> None:
+        """What an allocation asks for."""
+        (self._folder / "sbatch.toml").write_text(DESCRIPTION.format(time=time))
+
+    def start(self, most: int = 2) -> None:
         command = [
             sys.executable,
             "-m",
             "taskensemble.cli.main",
             "scale",
             "--max",
-            "2",
+            str(most),
             "--idle",
             "3",
             "--interval",

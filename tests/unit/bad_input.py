@@ -139,6 +139,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('on_failure', "model(on_failure='explode')", 'InputError', "on_failure='explode'"),
         ('resources: cpus', 'model(resources=Resources(cpus=0))', 'InputError', 'cpus=0'),
         ('resources: gpus', 'model(resources=Resources(gpus=-1))', 'InputError', 'gpus=-1'),
+        ('resources: time', "model(resources={'time': '2 h'})", 'InputError', "time='2 h'"),
         ('resources: memory', "model(resources=Resources(memory='many'))", 'InputError', "memory='many'"),
         ('depends_on', "model(depends_on='other')", 'InputTypeError', 'depends_on'),
         ('params', 'model(params=3)', 'InputTypeError', 'params'),

@@ -31,6 +31,11 @@ ALLOCATION = worker(12, gpus=("n1:0", "n1:1"), nodes=((2, 4, 0), (1, 4, 2)))
         (worker(), {"nodes": 2}, 0),
         (worker(), {"tags": ("a",)}, 0),
         (worker(tags=("a", "b")), {"tags": ("a",)}, 4),
+        (worker(), {"time": 100.0}, 4),
+        (worker(left=101.0), {"time": 100.0}, 4),
+        (worker(left=101.0, age=2.0), {"time": 100.0}, 0),
+        (worker(), {"allocated": True}, 0),
+        (worker(job="7"), {"allocated": True}, 4),
         (ALLOCATION, {"cpus": 4, "nodes": 2}, 1),
         (ALLOCATION, {"cpus": 4, "nodes": 3}, 1),
         (ALLOCATION, {"cpus": 12}, 1),
@@ -52,6 +57,21 @@ def test_an_idle_worker_holds_so_many_members(on: WorkerRecord, wanted: dict[str
         ([worker()], {}, "job", 1, "a worker of the batch queue 'job'; none is registered"),
         ([worker(queue="job")], {}, "", 1, "a worker; those that are registered serve batch queues alone"),
         ([worker()], {"gpus": 2}, "", 1, "2 GPUs; the largest worker has 0"),
+        (
+            [worker(left=2.0), worker(left=2700.0)],
+            {"time": 7200.0},
+            "",
+            1,
+            "2:00:00 h of an allocation; the one that lasts longest has 45:00 min left",
+        ),
+        (
+            [worker()],
+            {"allocated": True},
+            "",
+            1,
+            "a worker in an allocation; those that are registered are in none (`taskensemble scale`, `srun taskensemble worker` "
+            "or a driver inside an allocation brings one)",
+        ),
         (
             [worker(), worker(2)],
             {"cpus": 8, "gpus": 1},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -15,11 +17,14 @@ from taskensemble.engine.allocation import (
     expand_counts,
     expand_hostlist,
     from_environment,
+    job_of,
+    slurm_seconds,
     with_details,
 )
 from taskensemble.engine.records import CommandRecord, ResourcesRecord, RunRecord, TemplateRecord
 from taskensemble.errors import AllocationError
 from workers.allocation import AllocationSlots, Placement, launch_line, of_this_worker, parse_ending, parse_steps
+from workers.slots import Stay
 
 
 def allocation(*cpus: int, gpus: int = 0, memory_mb: int = 0, scheduler: str = "slurm") -> AllocationRecord:
@@ -161,6 +166,54 @@ def test_slurm_tells_of_gpus_that_no_variable_tells_of(text: str, gpus: list[int
     found = with_details(allocation(4, 4), text)
     assert [node.gpus for node in found.nodes] == gpus
     assert found.memory_mb == memory
+
+
+# What the same prints of a job's time.
+TIMES = "JobState=RUNNING Reason=None Restarts=0 RunTime=00:01:30 TimeLimit={} TimeMin=N/A   Nodes=n[1-2] CPU_IDs=0-3 Mem=0 GRES="
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [("00:10:00", 510.0), ("1-00:00:00", 86310.0), ("UNLIMITED", math.inf), ("Partition_Limit", math.inf)],
+)
+def test_slurm_tells_how_much_time_an_allocation_has_left(limit: str, left: float) -> None:
+    assert with_details(allocation(4, 4), TIMES.format(limit)).time_left == pytest.approx(left, abs=5)
+    assert with_details(allocation(4, 4), TIMES.format(limit), time.monotonic() - 100).time_left == pytest.approx(
+        left - 100, abs=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 1800),
+        ("2:30", 150),
+        ("1:02:30", 3750),
+        ("1-2", 93600),
+        ("1-2:30", 95400),
+        ("1-2:30:05", 95405),
+        ("x", None),
+    ],
+)
+def test_times_are_read_as_slurm_reads_them(text: str, seconds: float | None) -> None:
+    assert slurm_seconds(text) == seconds
+
+
+def test_the_shell_of_salloc_is_in_no_node_of_its_job_and_a_step_is() -> None:
+    shell = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "4"}
+    assert job_of({}) == ""
+    assert job_of(shell) == ""
+    assert job_of({**shell, "SLURMD_NODENAME": "n1"}) == "7"
+
+
+def test_an_allocation_begins_no_member_that_needs_more_time_than_is_left() -> None:
+    stay = Stay("7", 100.0, time.monotonic() + 100.0)
+    slots = AllocationSlots(allocation(4, 4), stay=stay)
+    assert slots.fits(wanted(time=90)) == 8
+    assert slots.fits(wanted(time=110)) == 0
+    assert not slots.could_ever(wanted(time=110))
+    assert slots.allocate(wanted(time=110)) is None
+    assert slots.allocate(wanted(time=90)) is not None
 
 
 def test_a_worker_serves_its_allocation_only_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
