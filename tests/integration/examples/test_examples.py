@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,24 @@ def test_the_demo_simulates_predicts_and_draws(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "16 members completed" in done.stdout
     assert (tmp_path / "plate" / "plate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_members_share_the_gpus_that_a_worker_gives_out(drive: Callable[..., str], tmp_path: Path) -> None:
+    """docs/clusters/gpus.md; the worker believes what it is told, and the program says which GPUs it was given."""
+    command = [sys.executable, "-m", "taskensemble"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKENSEMBLE_")}
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
+    run([*command, "up", "--no-workers"])
+    arguments = ["worker", "--slots", "16", "--gpus", "0,1,2,3", "--memory", "0"]
+    with subprocess.Popen([*command, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as worker:
+        try:
+            printed = drive("clusters/gpus.py")
+        finally:
+            worker.terminate()
+            worker.wait(30)
+            run([*command, "down"])
+    halves = re.findall(r"halves_\d saw (\d)\n", printed)
+    assert len(halves) == 8
+    assert len(set(halves)) > 1
+    assert set(halves) <= set("0123")
+    assert len(set(re.findall(r"pair saw (\d),(\d)", printed)[0])) == 2
