@@ -75,7 +75,7 @@ lock:
 
 $(VENV)/.installed: $(VENV)/bin/python $(STAMP_INPUTS)
 	@echo "Installing the package and torch into $(VENV): pip says nothing meanwhile, and needs minutes the first time."
-	$(LOCK) $(PIP_INSTALL) -e '.[torch,plots]'
+	$(LOCK) $(PIP_INSTALL) -e '.[torch,plots,dashboard]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

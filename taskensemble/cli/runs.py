@@ -15,7 +15,7 @@ import typer
 from taskensemble.cli.output import JSON_OPTION, clock, complain, print_json, table
 from taskensemble.cli.plane import BROKER_OPTION, PATH_OPTION, STORE_OPTION, opened
 from taskensemble.engine.records import RunStatus, State
-from taskensemble.errors import RecordSchemaError, RunNotFoundError
+from taskensemble.errors import InputError, RecordSchemaError, RunNotFoundError
 from taskensemble.generation.reading import open_plain
 from taskensemble.handle import RunHandle, cause, find_member, find_members
 from taskensemble.launch.control import ControlPlane
@@ -58,7 +58,9 @@ def status(
 def logs(
     *,
     run: str = RUN_ARGUMENT,
-    member: str = typer.Argument(help="The member's name or index."),
+    member: str | None = typer.Argument(
+        None, help="The member's name or index; may be left out where the run has only one."
+    ),
     path: Path = PATH_OPTION,
     broker: str | None = BROKER_OPTION,
     store: str | None = STORE_OPTION,
@@ -70,7 +72,7 @@ def logs(
     """Print what a member wrote."""
     with opened(path, broker, store, "viewer") as control:
         handle = pick(control, run)
-        record, attempt = find_member(handle, member)
+        record, attempt = find_member(handle, _only_member(handle) if member is None else member)
         log = handle.member_path(record) / f"{record.name}.{'err' if error else 'out'}"
         position = 0
         while True:
@@ -86,6 +88,23 @@ def logs(
                 f"{log} does not exist here: {record.name} is {str(attempt.state).lower()}{where}. {attempt.reason}".rstrip()
             )
             raise typer.Exit(4)
+
+
+def _only_member(handle: RunHandle) -> str:
+    """The index of the one member that a run has.
+
+    Raises:
+        InputError: it has several; the message names those that a reader probably wants
+    """
+    if handle.record.size == 1:
+        return "0"
+    members = handle.members()
+    failed = [member.name for member, attempt in members if attempt.state is State.FAILED]
+    names = failed or [member.name for member, _ in members]
+    raise InputError(
+        f"{handle.run_id} has {len(members)} members: name one, such as {'the failed ' if failed else ''}"
+        f"{', '.join(names[:3])}."
+    )
 
 
 def stop(
@@ -208,8 +227,9 @@ def pick(control: ControlPlane, run: str) -> RunHandle:
         or [each for each in known if each.startswith(run) or each.rpartition("-")[2].startswith(run)]
     )
     if len(matching) != 1:
-        listed = ", ".join(sorted(matching or known)[:5]) or "there are none"
-        raise RunNotFoundError(f"{'No run' if not matching else 'Several runs'} of id {run!r}: {listed}.")
+        listed = ", ".join(sorted(matching or known)[:5]) or "none at all"
+        what = f"{run!r} may be several runs:" if matching else f"There is no run {run!r} here; known are"
+        raise RunNotFoundError(f"{what} {listed}.")
     return RunHandle.open(control, matching[0])
 
 

@@ -89,6 +89,7 @@ def test_a_run_goes_on_after_its_driver_and_is_watched_from_the_command_line(kep
     assert "plate_0" in run("status", run_id.rpartition("-")[2], "--members", code=1)
     assert run("logs", run_id, "plate_0") == "fine\n"
     assert run("logs", run_id, "1", "--error") == "bad\n"
+    assert "name one, such as the failed plate_1" in run("logs", "last", code=2)
     rows = list(csv.DictReader(io.StringIO(run("results", run_id, "--csv"))))
     assert [(row["name"], row["state"], row["params.A"]) for row in rows] == [
         ("plate_0", "Completed", "1"),
@@ -196,7 +197,7 @@ def test_an_experiments_name_means_its_run_beside_one_whose_name_begins_with_it(
         exp = Experiment(name)
         exp.start(exp.create_model("one", shell(exp, "true")), quiet=True)
     assert run("status", "melt").startswith("melt-")
-    assert "Several runs of id 'mel'" in run("status", "mel", code=4)
+    assert "'mel' may be several runs: melt-" in run("status", "mel", code=4)
 
 
 def test_a_control_plane_without_runs_says_so(kept: Path) -> None:
