@@ -148,7 +148,7 @@ def registered(name: str, node: Node | allocation.AllocationSlots, options: Name
         host=socket.gethostname(),
         pid=os.getpid(),
         boot=reaper.boot_id(),
-        pid_start=reaper.start_time(os.getpid()),
+        pid_start=host.start_time(os.getpid()),
         slots=len(node.cpus),
         free=len(node.cpus),
         gpus=node.gpus,

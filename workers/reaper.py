@@ -23,6 +23,7 @@ from pathlib import Path
 import redis
 
 from taskensemble.engine import messages
+from taskensemble.engine.host import start_time
 from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
 from taskensemble.engine.store import REAPER_LOCK, Held, Store, lacks_of
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
@@ -378,14 +379,6 @@ def boot_id() -> str:
         namespace = os.readlink("/proc/self/ns/pid")
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {namespace}"
     return ""
-
-
-def start_time(pid: int) -> int:
-    """When a process began, in clock ticks after boot; 0 when there is none."""
-    with suppress(OSError):
-        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
-        return 0 if fields[0] in "ZX" else int(fields[19])
-    return 0
 
 
 def is_alive(worker: WorkerRecord) -> bool:

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from taskensemble import guard
+from taskensemble.engine.host import start_time
 from taskensemble.errors import DatabaseError, InputError
 from taskensemble.server_settings import check_server_setting
 
@@ -347,24 +349,33 @@ def _reason(options: ServerOptions) -> str:
     return "; ".join((told or lines)[-3:]).strip() or "it said nothing"
 
 
-def wait_gone(processes: Sequence[int], within: float) -> list[int]:
+class Process(NamedTuple):
+    """A process of a database on this node."""
+
+    pid: int
+    begun: int = 0
+    """Clock ticks after boot; 0: not known."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether the pid is still that process; a number that something else has got since is not."""
+        begun = start_time(self.pid)
+        if not begun or self.begun:
+            return 0 < begun == self.begun
+        try:
+            command = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+        # A process that is ending has no command line any more.
+        return not command or b"-server" in command or b"workers.inference" in command
+
+
+def wait_gone(processes: Sequence[Process], within: float) -> list[Process]:
     """Wait until processes of this node have ended; returns those that have not after so many seconds."""
     deadline = time.monotonic() + within
     left = list(processes)
     while True:
-        left = [pid for pid in left if _lives(pid)]
+        left = [process for process in left if process.lives]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.01)
-
-
-def _lives(pid: int) -> bool:
-    """Whether a pid is still a process of a database; a number that something else has got since is not."""
-    try:
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    # A process that is ending has no command line any more.
-    return not command or b"-server" in command or b"workers.inference" in command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import select
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskensemble.engine.host import start_time
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
@@ -22,6 +24,7 @@ from .cluster import form_cluster
 from .connection import Refused, connected, login
 from .server import (
     LONGEST_SOCKET_PATH,
+    Process,
     ServerOptions,
     free_port,
     free_socket,
@@ -144,6 +147,7 @@ def _record(options: DatabaseOptions, servers: Sequence[ServerOptions], pids: Se
         addresses=tuple(server.address for server in servers),
         cluster=options.shards > 1,
         processes=tuple(pids),
+        begun=tuple(map(start_time, pids)),
         host=socket.gethostname(),
         user=known.user if known else "",
         password=known.password if known else None,
@@ -313,24 +317,30 @@ def stop_database(record: DatabaseAddressRecord, timeout: float = 30.0) -> None:
         return
     deadline = time.monotonic() + timeout
     # The servers have ended, or refused to: what would wait for them to come back, or start them again, is not to.
-    for pid in wait_gone(record.processes[len(record.addresses) :], 0.0):
+    processes = _processes(record)
+    for process in wait_gone(processes[len(record.addresses) :], 0.0):
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    left = wait_gone(record.processes, timeout / 2)
+            os.kill(process.pid, signal.SIGTERM)
+    left = wait_gone(processes, timeout / 2)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left:
+        for process in left:
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(process.pid, number)
         _reap()
         left = wait_gone(left, max(1.0, (deadline - time.monotonic()) / 2))
     _reap()
     if left:
-        raise DatabaseError(f"database {record.identifier or record.addresses[0]}: processes {left} do not end")
+        pids = ", ".join(str(process.pid) for process in left)
+        raise DatabaseError(f"database {record.identifier or record.addresses[0]}: processes {pids} do not end")
+
+
+def _processes(record: DatabaseAddressRecord) -> list[Process]:
+    return [Process(*pair) for pair in itertools.zip_longest(record.processes, record.begun, fillvalue=0)]
 
 
 def lives_here(record: DatabaseAddressRecord) -> bool:
     """Whether a process of a database lives on this host. Where none does, somebody else may answer at its old address."""
-    return record.host in ("", socket.gethostname()) and bool(wait_gone(record.processes, 0.0))
+    return record.host in ("", socket.gethostname()) and bool(wait_gone(_processes(record), 0.0))
 
 
 def listens_here_alone(record: DatabaseAddressRecord) -> bool:

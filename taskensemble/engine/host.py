@@ -1,4 +1,5 @@
-"""What of this host a process may use: the CPUs that it may run on, and the limits of the control groups that it is in.
+"""What of this host a process may use: the CPUs that it may run on, and the limits of the control groups that it is in; and which
+process of this host a pid is.
 
 Version 2    <mount>/<group>/cpu.max (`200000 100000`: two CPUs), memory.max (bytes, or `max`)
 Version 1    <mount>/cpu/<group>/cpu.cfs_quota_us and cpu.cfs_period_us, <mount>/memory/<group>/memory.limit_in_bytes
@@ -71,3 +72,16 @@ def _words(path: Path) -> list[str]:
         return path.read_text().split()
     except OSError:
         return []
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks after boot; 0 when it has ended, a zombie included.
+
+    A pid is given out again; with its start it names one process for ever.
+    """
+    try:
+        # The command's name, in parentheses, may hold spaces: the fields after its end are safe to split.
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])

@@ -208,6 +208,8 @@ class DatabaseAddressRecord(Record):
     """Somebody else runs it: it is never stopped."""
     processes: tuple[int, ...] = ()
     """Pids on `host`: the servers' when they began, their supervisor's, and those of the guards that start them again."""
+    begun: tuple[int, ...] = ()
+    """When each of them began, in clock ticks after boot: a pid that something else has got since is left alone."""
     host: str = ""
     user: str = ""
     """Whose password it is; empty: the default user's."""

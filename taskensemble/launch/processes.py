@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from taskensemble.engine.host import start_time
 from taskensemble.launch.files import write_private
 
 
@@ -48,7 +49,7 @@ class KeptProcesses:
     def add(self, name: str, pid: int) -> None:
         """Remember a process that runs now."""
         born = start_time(pid)
-        if born is not None:
+        if born:
             self._write([*self.living(), KeptProcess(name, pid, born)])
 
     def clear(self) -> None:
@@ -57,13 +58,3 @@ class KeptProcesses:
 
     def _write(self, entries: list[KeptProcess]) -> None:
         write_private(self._path, json.dumps([asdict(entry) for entry in entries]))
-
-
-def start_time(pid: int) -> int | None:
-    """When a process began, in clock ticks after boot; None when it has ended, a zombie included."""
-    try:
-        # The command's name, in parentheses, may hold spaces: the fields after its end are safe to split.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ from taskensemble.database import (
     configure_database,
     free_port,
     is_alive,
+    lives_here,
     read_record,
     start_database,
     stop_database,
     write_record,
 )
 from taskensemble.database.server import free_socket
+from taskensemble.engine.host import start_time
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
 
@@ -68,6 +71,21 @@ def test_a_database_answers_as_soon_as_it_is_started_and_leaves_nothing_when_sto
     assert not any(map(lives, record.processes))
     assert (tmp_path / "db.log").exists()
     stop_database(record)
+
+
+def test_a_pid_that_another_server_has_got_since_is_left_alone() -> None:
+    # A process whose command line says that it is a server, as a database's does, and whose pid an old record has.
+    with subprocess.Popen(["some-server", "600"], executable="/bin/sleep") as other:
+        try:
+            record = DatabaseAddressRecord(
+                identifier="old", addresses=("127.0.0.1:1",), processes=(other.pid,), begun=(start_time(other.pid) - 1,)
+            )
+            assert not lives_here(record)
+            stop_database(record)
+            assert other.poll() is None
+            assert lives_here(record.model_copy(update={"begun": (start_time(other.pid),)}))
+        finally:
+            other.kill()
 
 
 def test_a_server_without_a_supervisor_is_ready_within_a_moment(start: Callable[..., DatabaseAddressRecord]) -> None:

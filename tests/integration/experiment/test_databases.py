@@ -18,9 +18,9 @@ import pytest
 from taskensemble import Experiment, Status
 from taskensemble.ai import Client
 from taskensemble.database import read_record
+from taskensemble.engine.host import start_time
 from taskensemble.errors import AssetError, DatabaseError, DatabaseIdentifierError, RunNotFoundError
 from taskensemble.launch import embedded
-from taskensemble.launch.processes import start_time
 from tests.integration.experiment.drivers import Driver, eventually
 
 torch = pytest.importorskip("torch")
@@ -54,7 +54,7 @@ def archive() -> bytes:
 def children() -> set[str]:
     """What this process has started and what lives."""
     known = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
-    return {pid for pid in known if start_time(int(pid)) is not None}
+    return {pid for pid in known if start_time(int(pid))}
 
 
 def users(exp: Experiment, folder: Path, replicas: int = 2) -> Any:
