@@ -25,6 +25,11 @@ def test_redisai_client_works(file: str, redisai, database: Database, models: Pa
     redisai.check(file, {"DB_HOST": host, "DB_PORT": port, "MODELS": str(models)})
 
 
+def test_redisai_client_works_on_a_cluster(redisai, cluster: Database, models: Path) -> None:  # type: ignore[no-untyped-def]
+    flush(cluster)
+    redisai.check("cluster.py", {"SERVERS": " ".join(cluster.addresses), "MODELS": str(models)})
+
+
 @pytest.mark.parametrize("kind", ["tcp", "unix", "cluster"])
 @pytest.mark.parametrize("file", files("smartredis"))
 def test_smartredis_client_works(

@@ -929,7 +929,7 @@ COMMANDS: dict[str, list[tuple[str, str, str, str]]] = {
         ('AI.MODELSTORE', 'AI.MODELSTORE m TROCH CPU BLOB x', 'ReplyError', 'unsupported backend'),
         ('AI.MODELSTORE', 'AI.MODELSTORE m TORCH TPU BLOB x', 'ReplyError', 'unsupported device'),
         ('AI.MODELSTORE', 'AI.MODELSTORE m TF CPU INPUTS 0 OUTPUTS 1 a BLOB x', 'ReplyError', 'Invalid argument for input_count'),
-        ('AI.MODELSTORE', 'AI.MODELSTORE m TF CPU INPUTS 1 a OUTPUTS 2 a BLOB x', 'ReplyError', 'Invalid argument, expected BLOB'),
+        ('AI.MODELSTORE', 'AI.MODELSTORE m TF CPU INPUTS 1 a OUTPUTS 2 a BLOB x', 'ReplyError', 'Insufficient arguments, missing model BLOB'),
         ('AI.MODELSTORE', 'AI.MODELSTORE m TORCH CPU MEMORY 1 x', 'ReplyError', 'MEMORY takes a process id, a descriptor and the SHA-256'),
         ('AI.MODELSTORE', 'AI.MODELSTORE m TORCH CPU BATCHSIZE x BLOB x', 'ReplyError', 'Invalid argument for BATCHSIZE'),
         ('AI.MODELSTORE', 'AI.MODELSTORE m TORCH CPU MINBATCHSIZE 2 BLOB x', 'ReplyError', 'MINBATCHSIZE specified without BATCHSIZE'),

@@ -6,6 +6,7 @@ have to be registered by this process, which registers none.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +52,16 @@ class LiteRtBackend(ArrayBackend):
         return LiteRtModel(interpreter)
 
 
+def _as_declared(array: Array, detail: Any) -> Array:
+    """An input of another shape than the model's, but of as many elements, in the model's: the original copies bytes alone."""
+    signature = [int(size) for size in detail["shape_signature"]]
+    declared = tuple(int(size) for size in detail["shape"])
+    fits = len(signature) == array.ndim and all(
+        size in (-1, given) for size, given in zip(signature, array.shape, strict=True)
+    )
+    return array if fits or array.size != math.prod(declared) else array.reshape(declared)
+
+
 class LiteRtModel:
     """An interpreter, resized when an input's shape is another than before."""
 
@@ -72,6 +83,7 @@ class LiteRtModel:
             raise BackendError(WRONG_INPUTS)
         if outputs != len(self._outputs):
             raise BackendError(WRONG_OUTPUTS)
+        inputs = [_as_declared(array, detail) for array, detail in zip(inputs, self._inputs, strict=True)]
         shapes = [array.shape for array in inputs]
         if shapes != self._shapes:
             self._shapes = None

@@ -41,7 +41,7 @@ def unpack(blob: bytes, folder: Path) -> None:
         members = dict(_members(blob, read=False))
         roots = sorted((path.parent for path in members if path.name == _GRAPH), key=lambda path: len(path.parts))
         if not roots:
-            raise BackendError(f"the archive holds no {_GRAPH}")
+            raise BackendError("Invalid GraphDef")  # such as a TorchScript archive
         root = roots[0]
         (folder / _VARIABLES).mkdir()
         for path, content in _members(blob, read=True):

@@ -28,7 +28,13 @@ _database: Database | None = None
 def _execute(command: str, *args: str) -> Any:
     if _database is None:
         raise RuntimeError("redis.execute was called outside of a script")
-    return _typed(_database.execute(command, args))
+    try:
+        return _typed(_database.execute(command, args))
+    except BackendError as error:
+        text = str(error)
+        if "wrong number of arguments" in text:
+            text = f"Invalid argument ({text})"  # all that the original says
+        raise RuntimeError(f"Redis command returned an error: {text}") from error
 
 
 def _execute_list(command: str, args: list[str]) -> Any:

@@ -99,12 +99,19 @@ static int config_get(RedisModuleCtx *ctx, RedisModuleString *name) {
     return server.ReplyWithNull(ctx);
 }
 
-/* Backends are not loaded from files here: the reply tells whether inference workers for this one can be had. */
+/* Whether a path names a shared library. */
+static int names_library(RedisModuleString *path) {
+    size_t length;
+    const char *text = server.StringPtrLen(path, &length);
+    return length > 3 && memcmp(text + length - 3, ".so", 3) == 0;
+}
+
+/* Backends are not loaded from files here, and none is looked for: the reply tells whether inference workers for this one can be had. */
 static int config_load_backend(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 3) return server.WrongArity(ctx);
+    if (argc < 4) return server.WrongArity(ctx);
     Backend backend = backend_parse(server.StringPtrLen(argv[2], NULL));
     if (backend == BACKEND_NONE) return server.ReplyWithError(ctx, "ERR unsupported backend");
-    for (const Lane *lane = lane_first(); lane; lane = lane->next) {
+    for (const Lane *lane = lane_first(); lane && names_library(argv[3]); lane = lane->next) {
         if (lane->backend == backend && lane_can_serve(lane)) return server.ReplyWithSimpleString(ctx, "OK");
     }
     return server.ReplyWithError(ctx, "ERR error loading backend");

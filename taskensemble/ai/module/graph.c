@@ -39,6 +39,7 @@ typedef struct Name {
     Tensor *tensor; /* borrowed, or NULL: output of a step */
     int step;
     int output;
+    int persisted;
 } Name;
 
 typedef struct Names {
@@ -63,7 +64,7 @@ static void name_set(const Names *names, RedisModuleString *string, Tensor *tens
     Name *name = name_slot(names, string);
     size_t length;
     const char *text = server.StringPtrLen(string, &length);
-    *name = (Name){text, length, tensor, step, output};
+    *name = (Name){text, length, tensor, step, output, 0};
 }
 
 /* ---- Reading ---- */
@@ -252,8 +253,10 @@ static const char *read_steps(Graph *graph, Cursor *cursor) {
 
 static const char *bind_persists(Graph *graph) {
     for (int i = 0; i < graph->persist_count; i++) {
-        const Name *name = name_slot(&graph->names, graph->persists[i]);
+        Name *name = name_slot(&graph->names, graph->persists[i]);
         if (!name->text) return "ERR PERSIST key cannot be found in DAG";
+        if (name->persisted) return "ERR PERSIST keys must be unique";
+        name->persisted = 1;
         Write *write = &graph->request->writes[i];
         server.RetainString(NULL, graph->persists[i]);
         *write = (Write){.key = graph->persists[i], .step = name->step, .output = name->output};

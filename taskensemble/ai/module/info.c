@@ -81,6 +81,13 @@ static void backends_section(RedisModuleInfoCtx *ctx) {
         const char *version = backend_version((Backend)backend);
         if (version) server.InfoAddFieldCString(ctx, fields[backend], version);
     }
+    if (!backend_version(BACKEND_ONNX)) return;
+    long long sessions = 0;
+    for (const Lane *lane = lane_first(); lane; lane = lane->next) {
+        int most = lane->worker_count > lane->offers ? lane->worker_count : lane->offers;
+        if (lane->backend == BACKEND_ONNX) sessions += most;
+    }
+    server.InfoAddFieldLongLong(ctx, "onnxruntime_maximum_run_sessions_number", sessions);
 }
 
 static void workers_section(RedisModuleInfoCtx *ctx) {

@@ -76,9 +76,8 @@ static const char *parse_memory(Cursor *cursor, ModelCall *call) {
 }
 
 static const char *parse_blob(Cursor *cursor, ModelCall *call) {
-    if (cursor->left == 0) return NO_BLOB;
     if (cursor_match(cursor, "MEMORY")) return parse_memory(cursor, call);
-    if (!cursor_match(cursor, "BLOB")) return "ERR Invalid argument, expected BLOB";
+    if (!cursor_match(cursor, "BLOB")) return NO_BLOB;
     if (cursor->left == 0) return NO_BLOB;
     call->chunks = cursor->argv;
     call->chunk_count = cursor->left;

@@ -7,6 +7,8 @@
 #include "cursor.h"
 #include "request.h"
 
+#define NO_SOURCE "ERR Insufficient arguments, missing script SOURCE"
+
 typedef struct ScriptCall {
     const char *device;
     RedisModuleString *tag;
@@ -20,7 +22,7 @@ static const char *parse_head(Cursor *cursor, ScriptCall *call) {
     call->device = server.StringPtrLen(cursor_next(cursor), NULL);
     const char *error = device_error(call->device, keywords);
     if (error) return error;
-    return cursor_tag(cursor, &call->tag) ? NULL : "ERR Insufficient arguments, missing script SOURCE";
+    return cursor_tag(cursor, &call->tag) ? NULL : NO_SOURCE;
 }
 
 static const char *parse_entry_points(Cursor *cursor, ScriptCall *call) {
@@ -38,10 +40,8 @@ static const char *parse_entry_points(Cursor *cursor, ScriptCall *call) {
 }
 
 static const char *parse_source(Cursor *cursor, ScriptCall *call) {
-    if (cursor->left == 0) return "ERR Insufficient arguments, missing script SOURCE";
-    if (!cursor_match(cursor, "SOURCE")) return "ERR Invalid argument, expected SOURCE";
-    call->source = cursor_next(cursor);
-    if (!call->source) return "ERR Insufficient arguments, missing script SOURCE";
+    call->source = cursor_match(cursor, "SOURCE") ? cursor_next(cursor) : NULL;
+    if (!call->source) return NO_SOURCE;
     return cursor->left == 0 ? NULL : "ERR Invalid argument, a single string should come after SOURCE";
 }
 

@@ -12,6 +12,7 @@
 #define BAD_SHAPE "ERR invalid or negative value found in tensor shape"
 #define BAD_VALUE "ERR invalid value"
 #define BAD_LENGTH "ERR data length does not match tensor shape and type"
+#define BAD_STRINGS "ERR Number of string elements in data blob does not match tensor length"
 
 /* ---- Reading ---- */
 
@@ -40,7 +41,7 @@ static Tensor *from_blob(ElementType type, const int64_t *dims, int ndim, RedisM
     int64_t count = shape_count(dims, ndim);
     int fits = type == ELEMENT_STRING ? strings_well_formed(data, length, count) : length == (size_t)count * element_size(type);
     if (!fits) {
-        *error = BAD_LENGTH;
+        *error = type == ELEMENT_STRING ? BAD_STRINGS : BAD_LENGTH;
         return NULL;
     }
     if (type == ELEMENT_BOOL && !bools_valid(data, length)) {

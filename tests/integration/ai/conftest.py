@@ -133,7 +133,7 @@ class Database:
         child = self._spawn(["supervisor", self.address, *pairs], environment)
         admin = self.client()
         backend, _, _ = pairs[0].split("/")
-        until(lambda: _answer(admin, "AI.CONFIG", "LOADBACKEND", backend, "x") == b"OK")
+        until(lambda: _answer(admin, "AI.CONFIG", "LOADBACKEND", backend, "x.so") == b"OK")
         return child
 
     def _toy(self, words: list[str], environment: dict[str, str], backend: str, device: str) -> subprocess.Popen[bytes]:

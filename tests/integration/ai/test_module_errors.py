@@ -69,7 +69,13 @@ TENSORS = [
     (("AI.TENSORSET", "t", "STRING", 1, "VALUES", b"a\0b"), "ERR invalid value"),
     (("AI.TENSORSET", "t", "BOOL", 1, "BLOB", b"\2"), "ERR BOOL tensor elements must be 0 or 1"),
     (("AI.TENSORSET", "t", "FLOAT", 2, "BLOB", b"123"), "ERR data length does not match tensor shape and type"),
-    (("AI.TENSORSET", "t", "STRING", 2, "BLOB", b"a\0"), "ERR data length does not match tensor shape and type"),
+    *(
+        (
+            ("AI.TENSORSET", "t", "STRING", 2, "BLOB", blob),
+            "ERR Number of string elements in data blob does not match tensor length",
+        )
+        for blob in (b"a\0", b"a\0b", b"a\0b\0c\0", b"")
+    ),
     (
         ("AI.TENSORSET", "t", "FLOAT", 2, "VALUES", 1, 2, 3),
         "ERR wrong number of values was given in 'AI.TENSORSET' command",
@@ -142,13 +148,16 @@ STORING = [
     (("AI.MODELSTORE", "t", "TF", "CPU", "BLOB", "add"), "ERR INPUTS not specified for TF"),
     (("AI.MODELSTORE", "t", "TF", "CPU", "INPUTS", 1, "a", "BLOB", "add"), "ERR OUTPUTS not specified for TF"),
     (("AI.MODELSTORE", "t", "TORCH", "CPU", "TAG", "v"), "ERR Insufficient arguments, missing model BLOB"),
+    (("AI.MODELSTORE", "t", "TORCH", "CPU", "FOO", "v"), "ERR Insufficient arguments, missing model BLOB"),
     (("AI.CONFIG",), arity("AI.CONFIG")),
     (("AI.CONFIG", "FOO"), "ERR unsupported subcommand"),
     (("AI.CONFIG", "BACKENDSPATH"), "ERR BACKENDSPATH: missing path argument"),
     (("AI.CONFIG", "MODEL_CHUNK_SIZE"), "ERR MODEL_CHUNK_SIZE: missing chunk size"),
     (("AI.CONFIG", "MODEL_CHUNK_SIZE", 0), "ERR MODEL_CHUNK_SIZE: invalid chunk size"),
-    (("AI.CONFIG", "LOADBACKEND", "FOO", "x"), "ERR unsupported backend"),
-    (("AI.CONFIG", "LOADBACKEND", "TFLITE", "x"), "ERR error loading backend"),
+    (("AI.CONFIG", "LOADBACKEND", "TORCH"), arity("AI.CONFIG")),
+    (("AI.CONFIG", "LOADBACKEND", "FOO", "x.so"), "ERR unsupported backend"),
+    (("AI.CONFIG", "LOADBACKEND", "TORCH", "."), "ERR error loading backend"),
+    (("AI.CONFIG", "LOADBACKEND", "TFLITE", "x.so"), "ERR error loading backend"),
 ]
 
 EXECUTING = [
@@ -194,6 +203,10 @@ SCRIPTS = [
     (("AI.SCRIPTEXECUTE", "s", "sum"), arity("AI.SCRIPTEXECUTE")),
     (("AI.SCRIPTRUN", "s", "sum"), arity("AI.SCRIPTRUN")),
     (("AI.SCRIPTSTORE", "t", "ABC", "ENTRY_POINTS", 1, "sum", *SOURCE), "ERR unsupported device"),
+    (
+        ("AI.SCRIPTSTORE", "t", "CPU", "ENTRY_POINTS", 1, "sum", "FOO", "x"),
+        "ERR Insufficient arguments, missing script SOURCE",
+    ),
     (("AI.SCRIPTSET", "t", "ABC", *SOURCE), "ERR unsupported device"),
     (
         ("AI.SCRIPTSTORE", "t", "CPU", "ENTRY_POINTS", "x", "sum", *SOURCE),
@@ -252,6 +265,7 @@ GRAPHS = [
     ((*GRAPH, "|>", "AI.TENSORGET", "none"), "ERR INPUT key cannot be found in DAG"),
     ((*GRAPH, "|>", "AI.MODELEXECUTE", "m", "INPUTS", 1, "none", *OUTPUTS), "ERR INPUT key cannot be found in DAG"),
     (("AI.DAGEXECUTE", "PERSIST", 1, "none", "LOAD", 1, "a", *STEP), "ERR PERSIST key cannot be found in DAG"),
+    (("AI.DAGEXECUTE", "LOAD", 1, "a", "PERSIST", 2, "a", "a", *STEP), "ERR PERSIST keys must be unique"),
     (
         ("AI.DAGEXECUTE_RO", "LOAD", 1, "a", "PERSIST", 1, "a", *STEP),
         "ERR PERSIST cannot be specified in a read-only DAG",

@@ -194,8 +194,8 @@ def test_config_knows_what_the_original_knows(client: redis.Redis) -> None:
     assert client.execute_command("AI.CONFIG", "GET", "NONSENSE") is None
     assert client.execute_command("AI.CONFIG", "LOADBACKEND", "TORCH", "redisai_torch.so") == b"OK"
     for words, text in [
-        (("LOADBACKEND", "TFLITE", "x"), "error loading backend"),
-        (("LOADBACKEND", "PORCH", "x"), "unsupported backend"),
+        (("LOADBACKEND", "TFLITE", "x.so"), "error loading backend"),
+        (("LOADBACKEND", "PORCH", "x.so"), "unsupported backend"),
         (("BACKENDSPATH",), "BACKENDSPATH: missing path argument"),
         (("MODEL_CHUNK_SIZE",), "MODEL_CHUNK_SIZE: missing chunk size"),
         (("MODEL_CHUNK_SIZE", "x"), "MODEL_CHUNK_SIZE: invalid chunk size"),

@@ -107,8 +107,8 @@ def test_numbers_are_written_as_the_original_writes_them(client: redis.Redis) ->
         ("t FLOAT 2 BLOB", "a single binary string should come after the BLOB argument in 'AI.TENSORSET' command"),
         ("t FLOAT 2 BLOB x y", "a single binary string should come after the BLOB argument in 'AI.TENSORSET' command"),
         ("t FLOAT 2 BLOB 1234567", "data length does not match tensor shape and type"),
-        ("t STRING 2 BLOB ab", "data length does not match tensor shape and type"),
-        ("t STRING 2 BLOB a\0", "data length does not match tensor shape and type"),
+        ("t STRING 2 BLOB ab", "Number of string elements in data blob does not match tensor length"),
+        ("t STRING 2 BLOB a\0", "Number of string elements in data blob does not match tensor length"),
         ("t STRING 1 VALUES a\0b", "invalid value"),
     ],
 )

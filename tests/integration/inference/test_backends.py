@@ -179,8 +179,11 @@ class TestTensorFlow:
         blob = (tf_models / "upper.pb").read_bytes()
         with pytest.raises(redis.ResponseError, match=r'Input node named "nope" not found in TF graph.'):
             server("AI.MODELSTORE", "m", "TF", "CPU", "INPUTS", 1, "nope", "OUTPUTS", 1, "content", "BLOB", blob)
-        with pytest.raises(redis.ResponseError, match="Invalid GraphDef"):
-            server("AI.MODELSTORE", "m", "TF", "CPU", "INPUTS", 1, "a", "OUTPUTS", 1, "b", "BLOB", b"no graph")
+        with zipfile.ZipFile(archive := io.BytesIO(), "w") as torch_script:
+            torch_script.writestr("model/data.pkl", b"")
+        for wrong in (b"no graph", archive.getvalue()):
+            with pytest.raises(redis.ResponseError, match=r"^Invalid GraphDef$"):
+                server("AI.MODELSTORE", "m", "TF", "CPU", "INPUTS", 1, "a", "OUTPUTS", 1, "b", "BLOB", wrong)
 
 
 class TestLiteRt:
@@ -201,6 +204,14 @@ class TestLiteRt:
             server("AI.MODELEXECUTE", "lite", "INPUTS", 1, "wrong", "OUTPUTS", 1, "y")
         server.put("x", np.load(tf_models / "x.npy"))
         server("AI.MODELEXECUTE", "lite", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+
+    def test_an_input_of_as_many_elements_takes_the_models_shape(self, server: Any, tf_models: Path) -> None:
+        server("AI.MODELSTORE", "lite", "TFLITE", "CPU", "BLOB", (tf_models / "dense.tflite").read_bytes())
+        row = np.load(tf_models / "x.npy")[:1]
+        for shape in ((1, 1, 2, 2), (4,), (4, 1)):
+            server.put("x", row.reshape(shape))
+            server("AI.MODELEXECUTE", "lite", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+            np.testing.assert_allclose(server.get("y"), np.load(tf_models / "dense.npy")[:1], rtol=1e-5, atol=1e-6)
 
     def test_bytes_that_are_no_flatbuffer_are_refused(self, server: Any, tf_models: Path) -> None:
         damaged = bytearray((tf_models / "dense.tflite").read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -246,13 +247,25 @@ class TestScripts:
             ("model", "m"),
         ]
 
-    def test_a_failing_command_is_the_callers_error_without_our_call_stack(self, backend: Any) -> None:
+    @pytest.mark.parametrize(
+        ("reply", "told"),
+        [
+            ("ERR unknown command", "Redis command returned an error: ERR unknown command"),
+            (
+                "ERR wrong number of arguments for 'set' command",
+                "Redis command returned an error: Invalid argument (ERR wrong number of arguments for 'set' command)",
+            ),
+        ],
+    )
+    def test_a_failing_command_is_the_callers_error_without_our_call_stack(
+        self, backend: Any, reply: str, told: str
+    ) -> None:
         class Broken(Records):
             def execute(self, command: str, args: Sequence[str]) -> Any:
-                raise BackendError("ERR unknown command")
+                raise BackendError(reply)
 
         script = backend.load_script("def f(x):\n    redis.execute('NOPE')\n    return x\n", [], Broken())
-        with pytest.raises(BackendError, match="ERR unknown command") as raised:
+        with pytest.raises(BackendError, match=re.escape(told)) as raised:
             run(script, "f", [torch.ones(1)])
         assert ".py(" not in str(raised.value)
 
