@@ -1,9 +1,9 @@
 """Experiment: what a driver makes everything with.
 
 The factories make descriptions; `start` plans them, writes the plan as a run's record and publishes its setup; everything after
-that is read back from the record. Where the parts are: arguments.py and checks.py (what is refused), plan.py (what a start does),
-connection.py (the control plane), handle.py (a started run), summary.py and preview.py (what is printed), lifetime.py (what
-happens when the driver ends).
+that is read back from the record. Where the parts are: arguments.py and refusals.py (what is refused), plan.py (what a start
+does), connection.py (the control plane), handle.py (a started run), summary.py and preview.py (what is printed), lifetime.py
+(what happens when the driver ends).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, overload
 from taskensemble import configuration
 from taskensemble.arguments import bytes_of, chosen_launcher, experiment_path, seconds_of, settings_given, slots_of
 from taskensemble.checked import checked
-from taskensemble.checks import check_idle, check_nodes, check_settings, check_worker, warn_of_no_allocation
 from taskensemble.connection import Connection
 from taskensemble.databases import Databases
 from taskensemble.engine.allocation import check_allocation
@@ -35,6 +34,7 @@ from taskensemble.errors import (
 from taskensemble.handle import EmptyRun, RunHandle, new_run_id, submit
 from taskensemble.history import History
 from taskensemble.progress import progress
+from taskensemble.refusals import check_idle, check_nodes, check_settings, check_worker, warn_of_no_allocation
 from taskensemble.summary import launch_summary, run_summary
 from taskensemble.transfer import pack, store_inputs
 from taskensemble.versions import this_driver, versions

@@ -67,6 +67,14 @@ def test_every_package_is_in_the_architecture_diagram(parts: dict[str, tuple[str
     assert found - set(parts) == set()
 
 
+def test_every_place_that_the_architecture_page_names_is_there() -> None:
+    table = (DOCS / "architecture.md").read_text().partition("## Where is what")[2].partition("\n## ")[0]
+    places = re.findall(r"`([\w/]+(?:/|\.py|\.lua))`", table)
+    assert len(places) > 30
+    missing = [place for place in places if not ((ROOT / place).exists() or (ROOT / "taskensemble" / place).exists())]
+    assert not missing
+
+
 def test_nothing_in_the_package_imports_the_workers(parts: dict[str, tuple[str, ...]]) -> None:
     for path in parts:
         if path != "workers":
