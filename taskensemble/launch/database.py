@@ -126,7 +126,7 @@ class _Step:
 
     def ended(self) -> str | None:
         code = self.process.poll()
-        return None if code is None else f"its step ended with status {code}: {_tail(self.log)}"
+        return None if code is None else f"its step ended with status {code}: {told_in(self.log)}"
 
     def end(self) -> None:
         try:
@@ -143,7 +143,7 @@ class _Job:
     log: Path
 
     def ended(self) -> str | None:
-        return f"its batch job {self.job.native_id} {self.job.state}: {_tail(self.log)}" if self.job.ended else None
+        return f"its batch job {self.job.native_id} {self.job.state}: {told_in(self.log)}" if self.job.ended else None
 
     def end(self) -> None:
         deadline = time.monotonic() + STOP_SECONDS / 4
@@ -183,7 +183,8 @@ def step_options(name: str, nodes: Sequence[AllocationNode]) -> list[str]:
     gpus = min(node.gpus for node in nodes)
     return [
         *("srun", "--exact", f"--job-name=database-{name}", f"--nodelist={','.join(node.name for node in nodes)}"),
-        *(f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"),
+        # A cluster is of no use without one of its nodes, and those that wait for it would wait for long.
+        *(f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"),
         *(f"--cpus-per-task={min(node.cpus for node in nodes)}", "--mem=0"),
         *([f"--gres=gpu:{gpus}"] if gpus else []),
     ]
@@ -207,7 +208,7 @@ def start_in_job(options: DatabaseOptions, batch: BatchRecord, use: JobUse) -> H
     line = shlex.join(_host_command(paths))
     body = [f"exec {line}"]
     if batch.scheduler == "slurm" and options.shards > 1:
-        spread = "--nodes=$SLURM_JOB_NUM_NODES --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1"
+        spread = "--nodes=$SLURM_JOB_NUM_NODES --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1 --kill-on-bad-exit=1"
         body = ["unset SLURM_EXPORT_ENV", f"exec srun {spread} {line}"]
     paths.script.write_text(batch.script(options.name, str(paths.log), str(paths.log), tuple(body)), encoding="utf-8")
     job = schedulers.submit(batch.scheduler, batch.submit, paths.script, paths.folder)
@@ -248,6 +249,7 @@ def _prepare(options: DatabaseOptions, use: JobUse | None = None) -> DatabasePat
     paths = DatabasePaths(options.folder.absolute(), options.name)
     for path in (*paths.records("servers"), *paths.records("address")):
         path.unlink()
+    paths.log.unlink(missing_ok=True)
     wish = {
         "options": asdict(options) | {"folder": str(paths.folder), "owner": None},
         "use": None if use is None else asdict(use),
@@ -311,11 +313,14 @@ def merged(records: Sequence[DatabaseAddressRecord], shards: int) -> DatabaseAdd
     return records[0].model_copy(update={"addresses": tuple(addresses), "cluster": shards > 1, "host": hosts})
 
 
-def _tail(log: Path) -> str:
+def told_in(log: Path) -> str:
+    """Why it ended, by its log: what a node said first is the cause, and what Slurm says of it is of use only alone."""
     try:
-        return "; ".join(log.read_text(errors="replace").splitlines()[-3:])
+        lines = log.read_text(errors="replace").splitlines()
     except OSError:
         return "it wrote no log"
+    own = [line for line in dict.fromkeys(lines) if line and not line.startswith(("srun:", "slurmstepd"))]
+    return "; ".join(own[:3] or lines[-3:])
 
 
 def main(argv: list[str]) -> int:
