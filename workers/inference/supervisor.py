@@ -26,6 +26,8 @@ PASSWORD_VARIABLE = "TASKENSEMBLE_DB_PASSWORD"
 _SERVER_WITHIN = 120.0
 _PASSING = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY")
 """Errors of a server that will answer later."""
+_ROLE_CHANGED = "UNBLOCKED"
+"""What a server tells every waiting client when it becomes a replica, before it closes their connections."""
 _PASSING_PAUSE = 0.05
 _RESTART_DELAYS = (0.0, 0.0, 0.5, 2.0, 10.0)
 _RESTART_LOOK = 0.2
@@ -110,7 +112,7 @@ class Supervisor:
         self._patience = patience
         self._owner = os.pidfd_open(owner) if owner else -1
         self._away: dict[str, float] = {}
-        """Servers that have ended, and until when they are waited for (monotonic)."""
+        """Servers whose connection is closed, and until when they are waited for (monotonic)."""
         self._workers: dict[int, Worker] = {}
         self._due: list[tuple[float, Pair]] = []
         self._wanted: set[Pair] = set()
@@ -166,16 +168,18 @@ class Supervisor:
                 self._take_order(by_descriptor[descriptor])
 
     def _look_for_restarted(self) -> None:
-        """Joins servers again that were started again; forgets those that were not, or whose owner has ended."""
+        """Joins servers again that are there again, or still; forgets those that are not, or whose owner has ended."""
         if self._away and self._owner >= 0 and select.select([self._owner], [], [], 0)[0]:
             self._away.clear()
         for address, until in list(self._away.items()):
             try:
                 connection = Connection(address, self._credentials)
                 connection.command("AI._WORKER", "LIST")
-            except (OSError, ServerError):
-                if time.monotonic() > until:
-                    log.error("%s has not come back", address)
+            except (OSError, ServerError) as error:
+                if str(error).startswith(_PASSING):
+                    self._away[address] = max(until, time.monotonic() + 1)
+                elif time.monotonic() > until:
+                    log.log(logging.ERROR if self._patience else logging.INFO, "%s has not come back", address)
                     del self._away[address]
                 continue
             del self._away[address]
@@ -189,19 +193,24 @@ class Supervisor:
             self._supervise(address)
         except OSError as error:
             log.info("%s", error)
-            self._connections.pop(address).close()
-            if self._patience:
-                self._away[address] = time.monotonic() + self._patience
+            self._lose(address)
         except ServerError as error:
             log.error("%s: %s", address, error)
             if str(error).startswith(_PASSING):
                 time.sleep(_PASSING_PAUSE)
                 self._supervise(address)
+            elif str(error).startswith(_ROLE_CHANGED):
+                self._lose(address)
             else:
                 self._connections.pop(address).close()
         else:
             log.info("%s: %s", address, " ".join(order))
             self._obey(order)
+
+    def _lose(self, address: str) -> None:
+        """The connection is closed. The server may be there all the same: once at least it is looked for."""
+        self._connections.pop(address).close()
+        self._away[address] = time.monotonic() + self._patience
 
     def _obey(self, order: list[str]) -> None:
         verb, backend, device = order[:3]

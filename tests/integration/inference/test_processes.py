@@ -129,6 +129,25 @@ def test_workers_end_with_a_killed_supervisor(start: Callable[..., Any]) -> None
     eventually(lambda: not lives(worker))
 
 
+def test_a_server_that_was_a_replica_for_a_while_has_its_supervisor_again(start: Callable[..., Any]) -> None:
+    server = start()
+    stored(server)
+    server("REPLICAOF", "127.0.0.1", 1)
+    server("REPLICAOF", "NO", "ONE")
+    run(server)
+    assert server.get("y").tolist() == [1, 1]
+
+
+def test_a_supervisor_whose_connection_was_cut_joins_again(start: Callable[..., Any]) -> None:
+    server = start()
+    stored(server)
+    for client in server.client.client_list():
+        if client["cmd"].lower().startswith("ai._worker"):
+            server("CLIENT", "KILL", "ID", client["id"])
+    run(server)
+    assert server.get("y").tolist() == [1, 1]
+
+
 def test_everything_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
