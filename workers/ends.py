@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from taskensemble.engine.records import RunRecord
-from taskensemble.engine.store import Held, Store
+from taskensemble.engine.replies import Held
+from taskensemble.engine.store import Store
 from taskensemble.generation import folder_path
 from taskensemble.guard import Ended, Why, read_ends
 from workers import process

@@ -26,7 +26,8 @@ from celery.worker import state
 
 from taskensemble.engine import messages, signing
 from taskensemble.engine.records import SCHEMA, TemplateRecord, WorkerRecord
-from taskensemble.engine.store import Claim, Store, read_claims, reserved_key
+from taskensemble.engine.replies import Claim, read_claims
+from taskensemble.engine.store import Store, reserved_key
 from taskensemble.errors import TaskensembleError
 from taskensemble.guard import Ended, Guard, NotStarted, Started, read_ends, read_pids
 from workers import ends, process

@@ -23,9 +23,11 @@ from pathlib import Path
 import redis
 
 from taskensemble.engine import messages
+from taskensemble.engine.fit import lacks_of
 from taskensemble.engine.host import start_time
 from taskensemble.engine.records import EntityRecord, RunRecord, State, WorkerRecord
-from taskensemble.engine.store import REAPER_LOCK, Held, Store, lacks_of
+from taskensemble.engine.replies import Held
+from taskensemble.engine.store import REAPER_LOCK, Store
 from taskensemble.errors import RecordSchemaError, RunNotFoundError
 from taskensemble.guard import Ended
 from workers import ends, process

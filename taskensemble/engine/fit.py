@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from taskensemble.engine.records import ResourcesRecord, WorkerRecord
+from taskensemble.engine.records import EntityRecord, ResourcesRecord, RunRecord, WorkerRecord
 
 
 class NodeKind(NamedTuple):
@@ -134,3 +134,14 @@ def _described(wanted: ResourcesRecord) -> str:
     if wanted.nodes > 1:
         parts.append(f"on each of {wanted.nodes} nodes")
     return ", ".join(parts)
+
+
+def lacks_of(run: RunRecord, entity: EntityRecord, templates: Iterable[int], workers: Sequence[WorkerRecord]) -> str:
+    """What the workers lack to ever run all members of an entity, given their templates; empty: nothing."""
+    chosen = [run.templates[number] for number in templates]
+    at_once = entity.size if entity.together and len(chosen) == 1 else 1
+    for template in chosen:
+        lacking = lacks(workers, template.resources, template.batch_queue, at_once=at_once)
+        if lacking:
+            return lacking
+    return ""

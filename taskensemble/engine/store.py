@@ -1,8 +1,8 @@
 """The record store: runs, claims, leases and events in Redis or Valkey.
 
 Everything that must not be torn apart happens in `store.lua`, whose head documents the keys. This class wraps it: one method an
-operation, records in and records out. All operations can be repeated, so a connection that breaks is opened again and the
-operation repeated for as long as `patience` says.
+operation, records in and records out (`replies.py` reads what comes out). All operations can be repeated, so a connection that
+breaks is opened again and the operation repeated for as long as `patience` says.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from taskensemble.engine import signing, urls
-from taskensemble.engine.fit import lacks
+from taskensemble.engine.fit import lacks_of
 from taskensemble.engine.records import (
     SCHEMA,
     AttemptRecord,
@@ -37,7 +36,21 @@ from taskensemble.engine.records import (
     State,
     WorkerRecord,
 )
-from taskensemble.errors import ControlPlaneError, EntityExistsError, RecordSchemaError, RunNotFoundError
+from taskensemble.engine.replies import (
+    STATES,
+    Claim,
+    EntityStatus,
+    Held,
+    read_attempt,
+    read_claims,
+    read_event,
+    read_outputs,
+    read_run,
+    readable,
+    state_of,
+    text_of,
+)
+from taskensemble.errors import ControlPlaneError, EntityExistsError, RunNotFoundError
 
 SCRIPT = files("taskensemble.engine").joinpath("store.lua").read_text(encoding="utf-8")
 CONTROL_CHANNEL = "te:control"
@@ -50,17 +63,6 @@ _CONNECTIONS = 10_000
 _UNOPENED = 3600
 """Seconds that members, assets and secrets live whose run is not opened: its driver has died, or the store refused it."""
 
-_STATES = {
-    "n": State.NEW,
-    "q": State.QUEUED,
-    "a": State.QUEUED,
-    "r": State.RUNNING,
-    "c": State.COMPLETED,
-    "f": State.FAILED,
-    "x": State.CANCELLED,
-    "p": State.PAUSED,
-}
-
 
 def run_key(run_id: str) -> str:
     """Key of a run's hash; the other keys of the run begin with it less its last three letters."""
@@ -70,62 +72,6 @@ def run_key(run_id: str) -> str:
 def reserved_key(job_id: str) -> str:
     """Key of the set of an allocation's nodes that members are kept off."""
     return f"te:reserved:{job_id}"
-
-
-def state_of(letter: str) -> State:
-    """The state that a byte of the store stands for."""
-    return _STATES[letter]
-
-
-class EntityStatus(NamedTuple):
-    """An entity of a run with the counters of its members and its own state."""
-
-    entity: EntityRecord
-    counters: Counters
-    state: State
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One answer to a claim: `answer` as in store.lua, and when it was granted the attempt and the member."""
-
-    answer: str
-    attempt: int
-    failures: int
-    """How many attempts have failed before; lost ones do not count."""
-    member: str
-    """JSON of the MemberRecord; empty unless the answer is `claimed` or `armed`."""
-
-
-class Held(NamedTuple):
-    """A running attempt of a member."""
-
-    member: int
-    """Its index in the run."""
-    counter: str
-    """Of its lease."""
-    token: str
-    attempt: int
-    failures: int
-    """How many attempts have failed before."""
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
-
-
-def _outputs(run_id: str, index: int, text: bytes) -> OutputsRecord:
-    """What a member has sent, from the store's text."""
-    keys = signing.from_environment()
-    if keys is None:
-        return OutputsRecord.model_validate_json(text)
-    try:
-        outputs = OutputsRecord.model_validate_json(keys.unseal(signing.OUTPUTS, run_id, text))
-        if outputs.content != f"{index}.{outputs.attempt}":
-            raise signing.SignatureError(f"it is of the content {outputs.content!r}")
-    except signing.SignatureError as error:
-        raise signing.SignatureError(f"What member {index} of {run_id} has sent is not used: {error}") from None
-    return outputs
 
 
 def _number(value: Any) -> float | None:
@@ -373,12 +319,12 @@ class Store:
         delay: str,
     ) -> str:
         """Records how an attempt ended, in the words of store.lua's `finish`; its answer."""
-        return _text(self.call(run_id, "finish", index, entity, token, letter, code, reason, ran, delay, 0, "")[0])
+        return text_of(self.call(run_id, "finish", index, entity, token, letter, code, reason, ran, delay, 0, "")[0])
 
     def secrets(self, run_id: str) -> dict[str, str]:
         """Values of the environment variables that no record shows: `<template>:<variable>` -> value."""
         found = self._redis.hgetall(run_key(run_id)[:-3] + "secrets")
-        return {_text(name): _text(value) for name, value in found.items()}
+        return {text_of(name): text_of(value) for name, value in found.items()}
 
     def asset(self, run_id: str, digest: str) -> bytes | None:
         """Bytes of an ML asset of a run; None when the store does not have them."""
@@ -423,7 +369,7 @@ class Store:
         else:
             text = self._redis.hget(key, str(index))
             found = {} if text is None else {index: text}
-        return {int(number): _outputs(run_id, int(number), text) for number, text in sorted(found.items())}
+        return {int(number): read_outputs(run_id, int(number), text) for number, text in sorted(found.items())}
 
     def drop_outputs(self, run_id: str, index: int) -> None:
         """Forgets what a member has sent: it was collected."""
@@ -445,9 +391,9 @@ class Store:
         counts = {name: int(values[name] or 0) for name in names[2:8]}
         return RunStatus(
             run_id=run_id,
-            experiment=_text(values["experiment"]),
-            state=state_of(_text(values["state"])),
-            reason=_text(values["reason"]),
+            experiment=text_of(values["experiment"]),
+            state=state_of(text_of(values["state"])),
+            reason=text_of(values["reason"]),
             created=float(values["created"] or 0),
             started=_number(values["started"]),
             ended=_number(values["ended"]),
@@ -471,11 +417,11 @@ class Store:
                 completed=int(values["completed"] or 0),
                 failed=int(values["failed"] or 0),
                 cancelled=int(values["cancelled"] or 0),
-                reason=_text(values["reason"]),
+                reason=text_of(values["reason"]),
                 started=_number(values["started"]),
                 ended=_number(values["ended"]),
             )
-            result.append(EntityStatus(entity, counters, state_of(_text(values["state"]) or "n")))
+            result.append(EntityStatus(entity, counters, state_of(text_of(values["state"]) or "n")))
         return result
 
     def waits(self, run_id: str) -> dict[int, str]:
@@ -490,11 +436,11 @@ class Store:
         found: dict[int, str] = {}
         for entity, (letter, queued, running, armed, templates) in zip(run.entities, rows, strict=True):
             waiting = int(queued or 0)
-            if status.state.final or state_of(_text(letter) or "n").final or not waiting:
+            if status.state.final or state_of(text_of(letter) or "n").final or not waiting:
                 continue
             if status.state is State.NEW:
                 found[entity.index] = _setup_waits(self.setup_state(run_id)[0], workers)
-            elif _text(letter) == "n":
+            elif text_of(letter) == "n":
                 found[entity.index] = "waits for " + ", ".join(run.entities[index].name for index in entity.after)
             elif lacking := lacks_of(run, entity, json.loads(templates or "[]"), workers):
                 found[entity.index] = f"waits for {lacking}"
@@ -517,7 +463,7 @@ class Store:
     def states(self, run_id: str) -> list[State]:
         """The state of every member of a run: one small answer, whatever its size."""
         letters = cast(bytes, self._redis.get(run_key(run_id)[:-3] + "state") or b"")
-        return [_STATES[letter] for letter in letters.decode()]
+        return [STATES[letter] for letter in letters.decode()]
 
     def attempts(self, run_id: str, indexes: Sequence[int] | None = None) -> list[AttemptRecord]:
         """State and latest attempt of some members, or of all."""
@@ -525,18 +471,18 @@ class Store:
         letters = cast(bytes, self._redis.get(prefix + "state") or b"").decode()
         if indexes is None:
             found = {int(index): text for index, text in self._redis.hscan_iter(prefix + "attempts", count=_BATCH)}
-            return [_attempt(index, letter, found.get(index)) for index, letter in enumerate(letters)]
+            return [read_attempt(index, letter, found.get(index)) for index, letter in enumerate(letters)]
         records: list[AttemptRecord] = []
         for start in range(0, len(indexes), _BATCH):
             part = indexes[start : start + _BATCH]
             texts = self._redis.hmget(prefix + "attempts", [str(index) for index in part])
-            records.extend(_attempt(index, letters[index], text) for index, text in zip(part, texts, strict=True))
+            records.extend(read_attempt(index, letters[index], text) for index, text in zip(part, texts, strict=True))
         return records
 
     def runs(self, experiment: str | None = None) -> list[str]:
         """Ids of the runs that the store has, the oldest first."""
         key = "te:runs" if experiment is None else f"te:experiment:{experiment}"
-        ids = [_text(run_id) for run_id in self._redis.zrange(key, 0, -1)]
+        ids = [text_of(run_id) for run_id in self._redis.zrange(key, 0, -1)]
         pipe = self._redis.pipeline(transaction=False)
         for run_id in ids:
             pipe.exists(run_key(run_id))
@@ -548,7 +494,7 @@ class Store:
 
     def active_runs(self) -> list[str]:
         """Ids of the runs that have not ended."""
-        return [_text(run_id) for run_id in self._redis.zrange("te:active", 0, -1)]
+        return [text_of(run_id) for run_id in self._redis.zrange("te:active", 0, -1)]
 
     def retire(self, run_id: str) -> None:
         """Takes an ended run off the list of active ones."""
@@ -577,7 +523,7 @@ class Store:
         flat: list[int] = []
         for index in indexes:
             flat += (index, entity_of(run, index).index)
-        return [_text(answer) for answer in self.call(run.run_id, "stop", reason or "stopped", *flat)]
+        return [text_of(answer) for answer in self.call(run.run_id, "stop", reason or "stopped", *flat)]
 
     def give_up(self, run: RunRecord, entity: EntityRecord, indexes: Sequence[int], reason: str) -> bool:
         """Fails members that have not begun, since no worker can run them; True: publish the entity's completion."""
@@ -589,7 +535,7 @@ class Store:
 
     def gangs(self) -> list[tuple[str, int]]:
         """Run and index of the entities that wait for slots for all their members at once, the one that takes them first."""
-        names = [_text(name).rpartition(" ") for name in self._redis.zrange("te:gangs", 0, -1)]
+        names = [text_of(name).rpartition(" ") for name in self._redis.zrange("te:gangs", 0, -1)]
         return [(run_id, int(entity)) for run_id, _, entity in names]
 
     def armed(self, run_id: str, entity: int) -> int:
@@ -624,7 +570,7 @@ class Store:
                     return
                 continue
             for identifier, fields in answer[0][1]:
-                event = _event(_text(identifier), fields)
+                event = read_event(text_of(identifier), fields)
                 last = event.id
                 yield event
                 if event.kind == "run" and event.state is not None and event.state.final:
@@ -635,7 +581,7 @@ class Store:
     def events(self, run_id: str, after: str, count: int) -> list[EventRecord]:
         """At most `count` events of a run that came after `after`, without waiting."""
         found: Any = self._redis.xrange(run_key(run_id)[:-3] + "events", min=f"({after}", count=count)
-        return [_event(_text(identifier), fields) for identifier, fields in found]
+        return [read_event(text_of(identifier), fields) for identifier, fields in found]
 
     def wait_final(self, run_id: str, timeout: float | None = None) -> RunStatus:
         """Waits until the run has ended, or for `timeout` seconds, and tells how it stands then."""
@@ -643,7 +589,7 @@ class Store:
         last = "0"
         newest = self._redis.xrevrange(run_key(run_id)[:-3] + "events", count=1)
         if newest:
-            last = _text(newest[0][0])
+            last = text_of(newest[0][0])
         status = self.status(run_id)
         while not status.state.final:
             left = None if deadline is None else deadline - time.monotonic()
@@ -663,13 +609,13 @@ class Store:
     def databases(self, experiment: str) -> dict[str, DatabaseAddressRecord]:
         """The running databases of an experiment, by identifier."""
         found = self._redis.hgetall(f"te:databases:{experiment}")
-        return {_text(name): DatabaseAddressRecord.model_validate_json(text) for name, text in found.items()}
+        return {text_of(name): DatabaseAddressRecord.model_validate_json(text) for name, text in found.items()}
 
     def all_databases(self) -> list[tuple[str, DatabaseAddressRecord]]:
         """The databases of all experiments, each with the experiment's path."""
         stem = "te:databases:"
         experiments = sorted(
-            _text(key).removeprefix(stem) for key in self._redis.scan_iter(match=f"{stem}*", count=1000)
+            text_of(key).removeprefix(stem) for key in self._redis.scan_iter(match=f"{stem}*", count=1000)
         )
         return [(experiment, record) for experiment in experiments for record in self.databases(experiment).values()]
 
@@ -701,7 +647,7 @@ class Store:
 
     def queues(self) -> list[QueueRecord]:
         """The queues of all active runs."""
-        return _readable(QueueRecord, self._redis.hvals("te:queues"))
+        return readable(QueueRecord, self._redis.hvals("te:queues"))
 
     def drop_queues(self, names: Iterable[str]) -> None:
         """Takes queues off the list, and tells the workers."""
@@ -727,7 +673,7 @@ class Store:
         """The registered workers; `age` says how long ago each was seen."""
         seconds, micros = self._redis.time()
         now = seconds + micros / 1e6
-        found = _readable(WorkerRecord, self._redis.hvals("te:workers"))
+        found = readable(WorkerRecord, self._redis.hvals("te:workers"))
         aged = (worker.model_copy(update={"age": max(0.0, now - worker.seen)}) for worker in found)
         return sorted(aged, key=lambda worker: worker.name)
 
@@ -739,7 +685,7 @@ class Store:
 
     def begin_setup(self, run_id: str, token: str) -> str:
         """Takes the setup of a run: `go`, `taken`, `done` or `gone`."""
-        return _text(self.call(run_id, "setup", token)[0])
+        return text_of(self.call(run_id, "setup", token)[0])
 
     def beat_setup(self, run_id: str, token: str) -> bool:
         """Keeps the setup's lease moving; False: somebody else has it, or the run was stopped."""
@@ -772,7 +718,7 @@ class Store:
 
     def delayed(self, run_id: str) -> set[int]:
         """Members that wait for a retry that is not due."""
-        return {int(_text(index)) for index in self._redis.zrange(run_key(run_id)[:-3] + "delayed", 0, -1)}
+        return {int(text_of(index)) for index in self._redis.zrange(run_key(run_id)[:-3] + "delayed", 0, -1)}
 
     def queued(self, run_id: str, first: int, size: int) -> list[int]:
         """Which of `size` members from `first` on are queued."""
@@ -782,7 +728,7 @@ class Store:
     def setup_state(self, run_id: str) -> tuple[str, str]:
         """Token of the worker that sets a run up (empty: none does), and its counter."""
         token, beat = self._redis.hmget(run_key(run_id), ["setup", "setup_beat"])
-        return _text(token), _text(beat)
+        return text_of(token), text_of(beat)
 
     def server_id(self) -> str:
         """Changes when the store's server is started again."""
@@ -792,54 +738,31 @@ class Store:
         """Takes a lock, or keeps it; False: somebody else has it."""
         if self._redis.set(name, owner, nx=True, px=int(seconds * 1000)):
             return True
-        if _text(self._redis.get(name)) != owner:
+        if text_of(self._redis.get(name)) != owner:
             return False
         return bool(self._redis.pexpire(name, int(seconds * 1000)))
 
     def drop_lock(self, name: str, owner: str) -> None:
         """Gives a lock back."""
-        if _text(self._redis.get(name)) == owner:
+        if text_of(self._redis.get(name)) == owner:
             self._redis.delete(name)
 
     def leases(self, run_id: str) -> dict[int, str]:
         """The lease counters of a run's running members."""
         return {
-            int(index): _text(count) for index, count in self._redis.hgetall(run_key(run_id)[:-3] + "lease").items()
+            int(index): text_of(count) for index, count in self._redis.hgetall(run_key(run_id)[:-3] + "lease").items()
         }
 
     def lose(self, run_id: str, attempts: Sequence[tuple[int, int, str, str]]) -> list[str]:
         """Takes attempts (index, entity, counter, reason) back whose counter has not moved; see store.lua for the answers."""
         flat = [part for attempt in attempts for part in attempt]
-        return [_text(answer) for answer in self.call(run_id, "lose", *flat)]
-
-
-_AnyRecord = TypeVar("_AnyRecord", QueueRecord, WorkerRecord)
-
-
-def _readable(kind: type[_AnyRecord], texts: Iterable[bytes | str]) -> list[_AnyRecord]:
-    """Records of what all runs share: one of another version of taskensemble is nobody's trouble but its own."""
-    found = []
-    for text in texts:
-        with suppress(ValueError):
-            found.append(kind.model_validate_json(text))
-    return found
+        return [text_of(answer) for answer in self.call(run_id, "lose", *flat)]
 
 
 def _setup_waits(token: str, workers: Sequence[WorkerRecord]) -> str:
     if not any(worker.age <= worker.lease for worker in workers):
         return "waits for a worker; none is registered"
     return "waits for its setup: a worker loads its assets" if token else "waits for a worker to take its setup"
-
-
-def lacks_of(run: RunRecord, entity: EntityRecord, templates: Iterable[int], workers: Sequence[WorkerRecord]) -> str:
-    """What the workers lack to ever run all members of an entity, given their templates; empty: nothing."""
-    chosen = [run.templates[number] for number in templates]
-    at_once = entity.size if entity.together and len(chosen) == 1 else 1
-    for template in chosen:
-        lacking = lacks(workers, template.resources, template.batch_queue, at_once=at_once)
-        if lacking:
-            return lacking
-    return ""
 
 
 def entity_of(run: RunRecord, index: int) -> EntityRecord:
@@ -861,64 +784,3 @@ def _stop_after(on_failure: str) -> int:
     if on_failure == "stop":
         return 1
     return int(on_failure.removeprefix("stop:"))
-
-
-def read_run(text: bytes | str, schema: bytes | str | None) -> RunRecord:
-    """A RunRecord from what the store keeps.
-
-    Raises:
-        RecordSchemaError: another version of taskensemble wrote it, or somebody else.
-    """
-    if _text(schema) != str(SCHEMA):
-        found = _text(schema) or "none"
-        message = f"The run has record schema {found}, this is taskensemble with schema {SCHEMA}: "
-        raise RecordSchemaError(message + "install the same version of taskensemble for drivers and workers")
-    try:
-        return RunRecord.model_validate_json(text)
-    except ValueError as error:
-        raise RecordSchemaError(f"The run's record cannot be read: {error}") from error
-
-
-def read_claims(answer: Sequence[Any]) -> list[Claim]:
-    """The answers of the claim operation."""
-    fours = (answer[at : at + 4] for at in range(0, len(answer), 4))
-    return [Claim(_text(word), int(number), int(failures), _text(member)) for word, number, failures, member in fours]
-
-
-def _attempt(index: int, letter: str, text: bytes | str | None) -> AttemptRecord:
-    # Validation by pydantic's core is quicker than `model_construct`, which does without: there may be 100,000 of them.
-    if not text:
-        return AttemptRecord(index=index, state=_STATES[letter])
-    known = json.loads(text)
-    return AttemptRecord(
-        index=index,
-        state=_STATES[letter],
-        attempt=known.get("a", 0),
-        worker=known.get("w", ""),
-        node=known.get("n", ""),
-        pid=known.get("p", 0),
-        started=known.get("s"),
-        ended=known.get("e"),
-        returncode=known.get("c"),
-        reason=known.get("y") or "",
-        slots=tuple(int(cpu) for cpu in known.get("u", "").split(",") if cpu),
-    )
-
-
-def _event(identifier: str, fields: Mapping[bytes, bytes]) -> EventRecord:
-    known = {_text(name): _text(value) for name, value in fields.items()}
-
-    def whole(name: str) -> int | None:
-        return int(known[name]) if known.get(name) else None
-
-    return EventRecord(
-        id=identifier,
-        kind=cast(Any, known["k"]),
-        state=_STATES[known["s"]] if "s" in known else None,
-        index=whole("i"),
-        entity=whole("e"),
-        attempt=whole("a"),
-        returncode=whole("c"),
-        reason=known.get("r", ""),
-        time=int(identifier.split("-", 1)[0]) / 1000,
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskensemble.engine import messages, signing
-from taskensemble.engine.store import read_run
+from taskensemble.engine.replies import read_run
 from taskensemble.errors import InputError, RecordSchemaError
 from tests.integration.engine import runs
 
