@@ -346,11 +346,17 @@ def _carriers(tokens: Collection[str]) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError):
-                if resource.prlimit(int(name), _MARKED)[0] in marks or not entries.isdisjoint(
+                carries = resource.prlimit(int(name), _MARKED)[0] in marks or not entries.isdisjoint(
                     Path("/proc", name, "environ").read_bytes().split(b"\0")
-                ):
+                )
+                if carries and not _has_ended(name):
                     found.append(int(name))
     return found
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether of a process only its exit status is left: its mark can be read for as long as nobody has asked for that."""
+    return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
 _CPU_LOCKS: list[int] = []
