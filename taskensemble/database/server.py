@@ -40,6 +40,8 @@ _READY_WITHIN = 60.0
 _GRACE = 10.0
 _RESTRICTED = (
     "on nopass ~* &* +@all -@admin -@dangerous -ai._worker -ai.config +ai.config|get +ai.config|loadbackend +info +keys +sort "
+    # Scripts of others are neither debugged, ended nor forgotten, and no functions kept that outlive who brought them.
+    "-@scripting +eval +evalsha +script|load +script|exists "
     "+cluster|slots +cluster|shards +cluster|info +cluster|nodes +cluster|keyslot +cluster|myid"
 )
 

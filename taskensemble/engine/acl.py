@@ -23,7 +23,7 @@ _RECORDS = "~te:* ~te.*"
 _CELERY = "~_kombu.* ~*celery.pidbox* ~celeryev* ~celery ~unacked*"
 # A subscription to a pattern needs the very pattern: those of kombu, for each of the server's databases.
 _CHANNELS = "&te:control " + " ".join(f"&/{db}.celery.pidbox &/{db}.celeryev/*" for db in range(16))
-_SCRIPTS = "+@scripting -script +script|load +script|exists"
+_SCRIPTS = "-@scripting +eval +evalsha +script|load +script|exists"
 _DATA = "+@read +@write +@keyspace +@string +@hash +@list +@set +@sortedset +@stream +@transaction +@pubsub"
 _SEEN = ("run", "state", "attempts", "lease", "delayed", "events", "members", "e[0-9]*")
 

@@ -30,6 +30,7 @@ from taskensemble.database.server import free_socket
 from taskensemble.engine.host import start_time
 from taskensemble.engine.records import DatabaseAddressRecord
 from taskensemble.errors import DatabaseError, DatabaseFilesError, InputError
+from tests.acl_permits import of_category, permitted
 
 
 def client(address: str) -> Any:
@@ -278,6 +279,21 @@ class TestRestricted:
         configure_database(record, "maxmemory", "100mb")
         assert record.user == "taskensemble"
         assert record.password
+
+    def test_of_all_commands_of_the_server_members_have_those_alone_that_are_meant(
+        self, start: Callable[..., DatabaseAddressRecord]
+    ) -> None:
+        record = start(restricted=True, supervise=False, secret="s" * 32)
+        administrator = redis.Redis.from_url(f"redis://{record.user}:{record.password}@{record.addresses[0]}")
+        allowed = permitted(administrator, "default", "x")
+        administration = of_category(administrator, "admin") | of_category(administrator, "dangerous")
+        assert {name for name in allowed & administration if "|" not in name} == {"info", "keys", "sort"}
+        assert {name.partition("|")[0] for name in allowed & administration if "|" in name} <= {"cluster"}
+        scripts = {"eval", "evalsha", "script|load", "script|exists"}
+        assert allowed & of_category(administrator, "scripting") == scripts
+        assert {"ai.tensorset", "ai.modelexecute", "ai.dagexecute", "ai.scriptexecute"} <= allowed
+        assert "ai._worker" not in allowed
+        administrator.close()
 
     def test_a_url_with_a_user_is_enough_to_administer(self, start: Callable[..., DatabaseAddressRecord]) -> None:
         secret = "a:b@c/d %"

@@ -12,6 +12,7 @@ import redis
 from taskensemble.engine import acl
 from taskensemble.engine.records import State
 from taskensemble.engine.store import Store
+from tests.acl_permits import of_category, permitted
 from tests.integration.engine import runs
 from tests.integration.engine.plane import Plane
 from tests.integration.engine.servers import Server
@@ -68,6 +69,23 @@ def test_a_run_needs_no_more_than_its_users_have(address: Address, tmp_path: Pat
 def test_nobody_administers_the_server(address: Address, name: str, command: str) -> None:
     with redis.Redis.from_url(address(name)) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command.split())
+
+
+@pytest.mark.parametrize("name", ["driver", "worker", "viewer"])
+def test_of_all_commands_of_the_server_nobody_has_more_than_is_meant(
+    server: Server, address: Address, name: str
+) -> None:
+    assert address(name)
+    with server.client() as administrator:
+        allowed = permitted(administrator, name, "te:{x}:run")
+        administration = of_category(administrator, "admin") | of_category(administrator, "dangerous")
+        scripting, writing = of_category(administrator, "scripting"), of_category(administrator, "write")
+    assert {"get", "hgetall", "xread"} <= allowed
+    writers = name != "viewer"
+    assert allowed & administration == ({"info", "client|unblock"} if writers else {"info"})
+    scripts = {"eval", "evalsha", "script|load", "script|exists"}
+    assert allowed & scripting == (scripts if writers else set())
+    assert bool(allowed & writing) is writers
 
 
 def test_a_viewer_changes_nothing_and_sees_no_secret(address: Address, tmp_path: Path) -> None:
