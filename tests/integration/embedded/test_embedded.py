@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from taskensemble import Experiment
+from taskensemble.database import read_record
 from taskensemble.errors import ControlPlaneError, InputError
 from taskensemble.launch import control, embedded
 
@@ -176,3 +178,32 @@ def test_passwords_do_not_appear_in_messages() -> None:
     with pytest.raises(InputError) as caught:
         control.given("amqp://user:secret@host//", None)
     assert "secret" not in str(caught.value)
+
+
+def test_no_other_user_reads_a_secret_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords and secret variables are in files that their user alone can reach; what members write is as the umask says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_TOKEN", "xyzzy-of-the-driver")
+    before = os.umask(0)
+    try:
+        with Experiment("exp", slots=1, export_env=["SOME_TOKEN"]) as exp:
+            database = exp.create_database(port=0, restricted=True)
+            exp.start(database)
+            model = exp.create_model("model", exp.create_run_settings("/bin/true"))
+            exp.start(model, quiet=True)
+            assert exp.get_status(model) == ["Completed"]
+            control = embedded.read(tmp_path / "exp")
+            record = read_record(next(tmp_path.rglob("taskensemble_db.json")))
+            assert control is not None
+            assert record.password
+            secrets = [text.encode() for text in (control.password, record.password, "xyzzy-of-the-driver")]
+            holding = [
+                path for path in tmp_path.rglob("*") if path.is_file() and any(s in path.read_bytes() for s in secrets)
+            ]
+            assert {path.name for path in holding} >= {"control.json", "valkey.conf", "taskensemble_db.json"}
+            for path in holding:
+                way = [each for each in (path, *path.parents) if each.is_relative_to(tmp_path / "exp")]
+                assert any(not each.stat().st_mode & 0o077 for each in way), path
+            exp.stop(database)
+    finally:
+        os.umask(before)

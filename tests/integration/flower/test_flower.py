@@ -91,6 +91,12 @@ def test_flower_shows_members_under_their_names_with_failed_ones_as_failures(kep
         assert log == "no such mesh"
         with pytest.raises(urllib.error.HTTPError, match="401"):
             ask(f"{url}/tasks", None)
+        # A page of another site, whose requests carry the password that the browser knows, orders nothing.
+        token = base64.b64encode(credentials.encode()).decode()
+        foreign = {"Authorization": f"Basic {token}", "Origin": "http://elsewhere.example"}
+        order = urllib.request.Request(f"{url}/worker/shutdown/x", data=b"", headers=foreign)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(order, timeout=20)
         for process in (flower.pid, *_children(flower.pid)):
             assert found[2] not in Path(f"/proc/{process}/cmdline").read_text()
         exp.close()
