@@ -17,6 +17,8 @@ from pathlib import Path
 from taskensemble.engine.records import AssetRecord, EntityRecord, MemberRecord, TemplateRecord
 from taskensemble.errors import InputError, TaskensembleError
 from taskensemble.generation import member_folder
+from taskensemble.transfer.scratch import VARIABLE as SCRATCH
+from workers.ends import FOLDER as ENDS
 
 EXECUTABLES, ROOTS = "TASKENSEMBLE_ALLOW_EXECUTABLES", "TASKENSEMBLE_ALLOW_ROOTS"
 _LOADERS = re.compile(
@@ -130,6 +132,27 @@ def limits_of(executables: Sequence[str], roots: Sequence[str], environment: Map
         None if programs is None else tuple(_program(name) for name in programs),
         None if folders is None else tuple(_root(name) for name in folders),
     )
+
+
+def check_own_folders(environment: Mapping[str, str]) -> None:
+    """Checks the folders that a worker is told to use itself: found out later, each of its members would fail.
+
+    Raises:
+        InputError: one cannot be made or written to.
+    """
+    for variable in (SCRATCH, ENDS):
+        given = environment.get(variable)
+        if not given:
+            continue
+        try:
+            os.makedirs(given, mode=0o700, exist_ok=True)
+            reason = "" if os.access(given, os.W_OK | os.X_OK) else "Permission denied"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            raise InputError(
+                f"{variable}={given!r} cannot be used: {reason}; give a folder that this worker may write to"
+            )
 
 
 def _listed(value: str | None) -> tuple[str, ...] | None:

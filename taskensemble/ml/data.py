@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from taskensemble.ai import Client, Dataset
 from taskensemble.ai.error import RedisReplyError
-from taskensemble.errors import DatabaseError
+from taskensemble.errors import DatabaseError, InputError, InputTypeError
 
 log = logging.getLogger("taskensemble.ml")
 
@@ -26,6 +26,21 @@ log = logging.getLogger("taskensemble.ml")
 def form_name(*args: object) -> str:
     """The arguments that are not None, joined by underscores."""
     return "_".join(str(arg) for arg in args if arg is not None)
+
+
+def _text(name: str, value: object, *, empty: bool = False) -> None:
+    if not isinstance(value, str):
+        raise InputTypeError(f"{name}={value!r}: give text")
+    if not value and not empty:
+        raise InputError(f"{name}={value!r} can not be empty: give a name")
+
+
+def _number(name: str, value: object, least: float, *, whole: bool = True) -> None:
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InputTypeError(f"{name}={value!r}: give a {'whole ' if whole else ''}number")
+    if not least <= value < float("inf"):
+        raise InputError(f"{name}={value!r}: give {least} or more")
 
 
 class DataInfo:
@@ -36,6 +51,9 @@ class DataInfo:
         sample_name: the tensor of samples in each batch.
         target_name: the tensor of targets; the sample's name for autoencoders, empty for none.
         num_classes: of categorical targets.
+
+    Raises:
+        InputError, InputTypeError: an empty name, or what is no name or number.
     """
 
     def __init__(
@@ -45,6 +63,11 @@ class DataInfo:
         target_name: str = "targets",
         num_classes: int | None = None,
     ) -> None:
+        _text("list_name", list_name)
+        _text("sample_name", sample_name)
+        _text("target_name", target_name, empty=True)
+        if num_classes is not None:
+            _number("num_classes", num_classes, 0)
         self.list_name = list_name
         self.sample_name = sample_name
         self.target_name = target_name
@@ -130,7 +153,7 @@ class TrainingDataUploader(_Named):
         verbose: log each batch.
 
     Raises:
-        ValueError: an empty name.
+        InputError, InputTypeError: as `DataInfo`.
         RedisConnectionError: the database cannot be reached.
     """
 
@@ -145,15 +168,11 @@ class TrainingDataUploader(_Named):
         rank: int | None = None,
         verbose: bool = False,
     ) -> None:
-        if not list_name:
-            raise ValueError("list_name can not be empty")
-        if not sample_name:
-            raise ValueError("sample_name can not be empty")
+        self._info = DataInfo(list_name, sample_name, target_name, num_classes)
         self.client = Client(cluster, address=address)
         self.verbose = verbose
         self.batch_idx = 0
         self.rank = rank
-        self._info = DataInfo(list_name, sample_name, target_name, num_classes)
 
     def publish_info(self) -> None:
         """Tell the trainers the names of the tensors."""
@@ -197,7 +216,7 @@ class DataDownloader(_Named):
         wait_interval: seconds between looks.
 
     Raises:
-        TypeError: the first argument is neither a DataInfo nor a str.
+        InputTypeError, InputError: the first argument is neither a DataInfo nor a str, or a number is none or out of range.
         DatabaseError: there was no data at the last look.
     """
 
@@ -216,6 +235,11 @@ class DataDownloader(_Named):
         max_fetch_trials: int = -1,
         wait_interval: float = 10.0,
     ) -> None:
+        _number("batch_size", batch_size, 1)
+        _number("max_fetch_trials", max_fetch_trials, -1)
+        _number("wait_interval", wait_interval, 0, whole=False)
+        self.uploader_keys = os.environ.get("SSKEYIN", "").split(",")
+        self.set_replica_parameters(replica_rank, num_replicas)
         self.address = address
         self.cluster = cluster
         self.verbose = verbose
@@ -236,12 +260,8 @@ class DataDownloader(_Named):
             self._info.download(client)
             client.close()
         else:
-            raise TypeError(
-                f"data_info_or_list_name must be either DataInfo or str, not {type(data_info_or_list_name).__name__}"
-            )
+            raise InputTypeError(f"data_info_or_list_name={data_info_or_list_name!r} must be either DataInfo or str")
         self._client: Client | None = None
-        self.uploader_keys = os.environ.get("SSKEYIN", "").split(",")
-        self.set_replica_parameters(replica_rank, num_replicas)
         if init_samples:
             self.init_samples(max_fetch_trials, wait_interval)
 
@@ -272,7 +292,17 @@ class DataDownloader(_Named):
             log.info(message)
 
     def set_replica_parameters(self, replica_rank: int, num_replicas: int) -> None:
-        """Say which share of the data is this trainer's; what is downloaded already stays."""
+        """Say which share of the data is this trainer's; what is downloaded already stays.
+
+        Raises:
+            InputError, InputTypeError: there is no such share.
+        """
+        _number("num_replicas", num_replicas, 1)
+        _number("replica_rank", replica_rank, 0)
+        if replica_rank >= num_replicas:
+            raise InputError(
+                f"replica_rank={replica_rank}: of num_replicas={num_replicas} the last is {num_replicas - 1}"
+            )
         self.replica_rank = replica_rank
         self.num_replicas = num_replicas
         self.next_indices = [replica_rank] * len(self.uploader_keys)
@@ -299,7 +329,10 @@ class DataDownloader(_Named):
 
         Raises:
             DatabaseError: there was no data at the last look.
+            InputError, InputTypeError: what is no number, or out of range.
         """
+        _number("init_trials", init_trials, -1)
+        _number("wait_interval", wait_interval, 0, whole=False)
         if self._client is None:
             self._client = Client(self.cluster, self.address)
         trial = 0

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from taskensemble.errors import InputTypeError
+
 
 def trace_model(model: torch.nn.Module, example_inputs: Any) -> bytes:
     """Record what a model does with example inputs, as a TorchScript archive. Suits models without data-dependent branches.
@@ -40,6 +42,9 @@ def export_model(model: torch.nn.Module, example_inputs: Any, dynamic_batch: boo
             two samples or more: torch takes a dimension of 1 for a constant.
         dynamic_batch: whether the first dimension of every input may vary.
     """
+    if not isinstance(example_inputs, (torch.Tensor, tuple, list)):
+        _module(model)
+        raise InputTypeError(f"example_inputs={example_inputs!r}: give a tensor, or a tuple of tensors")
     inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} for _ in inputs) if dynamic_batch else None
@@ -58,7 +63,12 @@ def freeze_model(model: torch.nn.Module, output_dir: str, file_name: str, exampl
 
     Returns:
         The absolute path of the file.
+    Raises:
+        FileNotFoundError: there is no such folder.
+        InputTypeError: `model` is no module.
     """
+    if not Path(output_dir).is_dir():
+        raise FileNotFoundError(f"output_dir={str(output_dir)!r} is no folder: make it first")
     path = Path(output_dir, file_name if file_name.endswith(".pt") else file_name + ".pt").resolve()
     path.write_bytes(script_model(model) if example_inputs is None else trace_model(model, example_inputs))
     return str(path)
@@ -67,12 +77,18 @@ def freeze_model(model: torch.nn.Module, output_dir: str, file_name: str, exampl
 @contextlib.contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode for the time of a block: dropout and batch statistics must not get into what is stored."""
+    _module(model)
     training = model.training
     model.eval()
     try:
         yield
     finally:
         model.train(training)
+
+
+def _module(model: object) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise InputTypeError(f"model={model!r}: give a torch.nn.Module")
 
 
 def _archive(module: Any) -> bytes:
