@@ -128,7 +128,7 @@ def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
     """Where messages and records are.
 
     Raises:
-        InputError: a variable that is not set.
+        InputError: a variable that is not set, or cannot be read as an address.
     """
     broker_url = environ.get("TASKENSEMBLE_BROKER_URL", "")
     store_url = environ.get("TASKENSEMBLE_STORE_URL") or broker_url
@@ -136,6 +136,8 @@ def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
         raise InputError(
             "TASKENSEMBLE_BROKER_URL is not set: give the broker's URL, e.g. redis://:password@host:6379/0"
         )
+    urls.check_url(broker_url, "TASKENSEMBLE_BROKER_URL")
+    urls.check_url(store_url, "TASKENSEMBLE_STORE_URL")
     if not urls.is_redis(store_url):
         raise InputError("TASKENSEMBLE_STORE_URL is not set: records need a Redis or Valkey server beside this broker")
     return broker_url, store_url
@@ -189,6 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         broker_url, store_url = addresses(os.environ)
         signing.from_environment()
         allowed = limits.limits_of(options.allow_executables, options.allow_roots, os.environ)
+        limits.check_own_folders(os.environ)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from taskensemble import configuration
 from taskensemble.cli.output import JSON_OPTION, print_json, table
 from taskensemble.cli.plane import living
+from taskensemble.engine import signing
 from taskensemble.engine.urls import without_password
 from taskensemble.errors import InputError
 from taskensemble.launch import control as planes
@@ -103,6 +105,8 @@ def set_(
         planes.given(given, store=configuration.find("store_url", path).value or "redis://unknown")
     elif name == "store_url":
         planes.given("redis://unknown", store=given)
+    else:
+        _check(name, given)
     file = _file(path, here)
     configuration.write(file, name, given)
     typer.echo(f"{file}: {name} = {_shown(name, given)}")
@@ -144,6 +148,20 @@ def completion(
         print_json({"shell": name, "script": script})
     else:
         typer.echo(script)
+
+
+def _check(name: str, value: str) -> None:
+    """Checks what this machine can tell of a setting; folders and programs of workers may be on others.
+
+    Raises:
+        InputError: it could not be used.
+    """
+    if name == "events" and value not in ("on", "off"):
+        raise InputError(f"events={value!r}: give on or off")
+    if name == "db_server" and shutil.which(value) is None:
+        raise InputError(f"db_server={value!r} is no program: give the path of a redis-server or valkey-server")
+    if name == "signing_key_file":
+        signing.read_file(value, "signing_key_file")
 
 
 def _plane(folder: Path) -> tuple[str, str]:

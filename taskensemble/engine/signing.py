@@ -88,31 +88,39 @@ def from_environment() -> Keys | None:
     """The keys that TASKENSEMBLE_SIGNING_KEY_FILE names; None when it is not set.
 
     Raises:
-        InputError: the file cannot be read, is readable for others, or has no valid key.
+        InputError: as `read_file`.
     """
     path = os.environ.get(VARIABLE)
-    if not path:
-        return None
+    return read_file(path, VARIABLE) if path else None
+
+
+def read_file(path: str, said: str) -> Keys:
+    """The keys of a file.
+
+    Arguments:
+        said: the variable or setting that names it.
+
+    Raises:
+        InputError: the file cannot be read, is readable for others, or has no valid key.
+    """
     try:
         found = os.stat(path)
     except OSError as error:
-        raise InputError(
-            f"{VARIABLE}={path!r} cannot be read: {error.strerror}; give a file with a line id:hex"
-        ) from error
+        raise InputError(f"{said}={path!r} cannot be read: {error.strerror}; give a file with a line id:hex") from error
     if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{VARIABLE}={path!r} is no file; give one with a line id:hex")
+        raise InputError(f"{said}={path!r} is no file; give one with a line id:hex")
     if found.st_mode & 0o077:
-        raise InputError(f"{VARIABLE}={path!r} may be read by others than its user: `chmod 600` it")
-    return _read(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+        raise InputError(f"{said}={path!r} may be read by others than its user: `chmod 600` it")
+    return _read(path, said, (found.st_mtime_ns, found.st_size, found.st_ino))
 
 
 @lru_cache(maxsize=8)
-def _read(path: str, _version: tuple[int, int, int]) -> Keys:
+def _read(path: str, said: str, _version: tuple[int, int, int]) -> Keys:
     try:
         with open(path, encoding="ascii") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{VARIABLE}={path!r} cannot be read: {error}; give a file with a line id:hex") from error
+        raise InputError(f"{said}={path!r} cannot be read: {error}; give a file with a line id:hex") from error
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -120,18 +128,16 @@ def _read(path: str, _version: tuple[int, int, int]) -> Keys:
         match = _LINE.fullmatch(line.strip())
         # Never the line itself: it holds the key.
         if match is None or len(match[2]) % 2:
-            raise InputError(f"{VARIABLE}={path!r}, line {number}: not of the form id:hex")
+            raise InputError(f"{said}={path!r}, line {number}: not of the form id:hex")
         if len(match[2]) < 2 * SHORTEST:
             raise InputError(
-                f"{VARIABLE}={path!r}, line {number}: a key has at least {SHORTEST} bytes, {2 * SHORTEST} digits"
+                f"{said}={path!r}, line {number}: a key has at least {SHORTEST} bytes, {2 * SHORTEST} digits"
             )
         if match[1] in keys:
-            raise InputError(
-                f"{VARIABLE}={path!r}, line {number}: the id {match[1]!r} is there already; give each its own"
-            )
+            raise InputError(f"{said}={path!r}, line {number}: the id {match[1]!r} is there already; give each its own")
         keys[match[1]] = bytes.fromhex(match[2])
     if not keys:
-        raise InputError(f"{VARIABLE}={path!r} has no key: add a line id:hex, such as k1:$(openssl rand -hex 32)")
+        raise InputError(f"{said}={path!r} has no key: add a line id:hex, such as k1:$(openssl rand -hex 32)")
     return Keys(keys)
 
 

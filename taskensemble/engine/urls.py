@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urluns
 from taskensemble.errors import InputError
 
 REDIS_SCHEMES = {"redis", "rediss", "valkey", "valkeys", "unix", "redis+socket", "valkey+unix"}
+_SOCKETS = {"unix", "redis+socket", "valkey+unix"}
 AMQP_SCHEMES = {"amqp", "amqps", "pyamqp"}
 
 
@@ -30,7 +32,7 @@ def redis_url(url: str) -> str:
             message
             + "give redis://, rediss://, valkey:// or unix:// (with a RabbitMQ broker, set TASKENSEMBLE_STORE_URL as well)"
         )
-    if parts.scheme in ("unix", "redis+socket", "valkey+unix"):
+    if parts.scheme in _SOCKETS:
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         if "virtual_host" in query:
             query["db"] = query.pop("virtual_host")
@@ -84,14 +86,45 @@ def amqp_tls(url: str) -> dict[str, Any] | None:
     return {**options, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname}
 
 
+def check_url(url: str, said: str) -> None:
+    """Checks that an address can be read as its writer meant it.
+
+    Arguments:
+        said: the argument or variable that it comes from.
+
+    Raises:
+        InputError: its host or port cannot be told, as where a password has a character that ends it, or a database or a
+            parameter is none.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        port, parts = None, None
+    rest = "" if parts is None or parts.scheme in _SOCKETS or "@" in parts.netloc else parts.path + parts.query
+    if parts is None or "@" in rest or parts.fragment:
+        raise InputError(
+            f"{said}={without_password(url)!r}: its host and port cannot be told: write host:port, an IPv6 address in [ ], "
+            "and in a password %2F for /, %3F for ?, %23 for #, %40 for @, %3A for : and %25 for %"
+        )
+    if port == 0:
+        raise InputError(f"{said}={without_password(url)!r}: port 0 is none to connect to")
+    if parts.scheme not in REDIS_SCHEMES:
+        return
+    if parts.scheme not in _SOCKETS and not (parts.path.strip("/") or "0").isdecimal():
+        raise InputError(f"{said}={without_password(url)!r}: the database is a number, such as /0")
+    # What the library would say of a parameter only when it connects.
+    from redis import ConnectionPool
+
+    try:
+        ConnectionPool.from_url(redis_url(url)).make_connection()
+    except (TypeError, ValueError) as error:
+        known = re.search(r"argument '(\w+)'", str(error))
+        what = f"the parameter {known[1]} is not known" if known else str(error)
+        raise InputError(f"{said}={without_password(url)!r}: {what}") from None
+
+
 def without_password(url: str) -> str:
-    """The URL with `***` for the password, for messages and logs."""
-    parts = urlsplit(url)
-    netloc = parts.netloc
-    if parts.password is not None:
-        netloc = netloc.replace(f":{parts.password}@", ":***@")
-    query = parse_qs(parts.query)
-    if "password" in query:
-        query["password"] = ["***"]
-    rest = urlencode(query, doseq=True, safe="*")
-    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{rest}" if rest else "")
+    """The URL with `***` for the password, for messages and logs. One that cannot be read shows no part of it either."""
+    shown = re.sub(r"^([\w+.-]*://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 from taskensemble import configuration
 from taskensemble.engine.allocation import from_environment
-from taskensemble.engine.urls import AMQP_SCHEMES, is_redis, without_password
+from taskensemble.engine.urls import AMQP_SCHEMES, check_url, is_redis, without_password
 from taskensemble.errors import ControlPlaneError, InputError
 from taskensemble.launch import embedded, local
 
@@ -266,6 +266,9 @@ def given(broker: str | None = None, store: str | None = None, folder: Path | No
             )
         return None
     store_url = store or configuration.find("store_url", folder).value
+    check_url(broker_url, "broker")
+    if store_url:
+        check_url(store_url, "store")
     if not is_redis(broker_url) and urlsplit(broker_url).scheme not in AMQP_SCHEMES:
         raise InputError(
             f"broker={without_password(broker_url)!r} is no broker: use redis://, valkey://, rediss:// or amqp:// (RabbitMQ)."

@@ -18,7 +18,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import taskensemble
-from taskensemble import Experiment, RunHandle, configuration, entity, errors, settings
+import taskensemble.ml.torch.serialize as ml_torch
+from taskensemble import Experiment, RunHandle, configuration, entity, errors, ml, settings
 from taskensemble.ai import Client
 from taskensemble.cli.main import app
 from taskensemble.cli.output import exit_code
@@ -40,6 +41,13 @@ INTERNAL = {
     "start_round", "wrap",
 }  # fmt: skip
 """Methods that the package itself calls, and no driver."""
+
+
+SAID = {
+    "TASKENSEMBLE_RUN_ID", "TASKENSEMBLE_MEMBER", "TASKENSEMBLE_ATTEMPT", "TASKENSEMBLE_ATTEMPT_ID", "TASKENSEMBLE_ALLOCATION",
+    "TASKENSEMBLE_JOB_SECONDS",
+}  # fmt: skip
+"""Variables that the package sets for what it starts, and that no user does."""
 
 
 class Exited(Exception):
@@ -88,6 +96,8 @@ def test_wrong_input_is_refused_in_words_that_name_it(
         "Resources": Resources,
         "Client": Client,
         "entity": entity,
+        "ml": ml,
+        "ml_torch": ml_torch,
         "handle": RunHandle.__new__(RunHandle),
         "signing": signing,
         "limits_of": limits_of,
@@ -119,9 +129,24 @@ def test_every_argument_and_option_of_the_commands_has_a_row() -> None:
     assert sorted(set(_options()) - _rows()) == []
 
 
+def test_every_argument_that_may_be_wrong_of_the_helpers_for_training_data_has_a_row() -> None:
+    for kind in (ml.DataInfo, ml.TrainingDataUploader, ml.DataDownloader):
+        for name in list(inspect.signature(kind).parameters):
+            row = f"Training data: {kind.__name__}: {name}"
+            # Any value counts as true or false, or is part of a name.
+            assert row in _rows() or name in ("dynamic", "shuffle", "verbose", "init_samples", "rank"), row
+
+
 def test_every_setting_has_a_row() -> None:
     wanted = {f"Environment variables: {setting.variable}" for setting in configuration.SETTINGS.values()}
     assert sorted(wanted - _rows()) == []
+
+
+def test_every_variable_that_the_code_reads_has_a_row() -> None:
+    sources = [path for folder in ("taskensemble", "workers") for path in (ROOT / folder).rglob("*.py")]
+    read = {name for path in sources for name in re.findall(r"\bTASKENSEMBLE_[A-Z_]*[A-Z]\b", path.read_text())}
+    told = {f"Environment variables: {name}" for name in read - SAID}
+    assert sorted(told - _rows()) == []
 
 
 def test_the_page_of_the_manual_is_the_table() -> None:

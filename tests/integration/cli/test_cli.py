@@ -413,6 +413,10 @@ def test_settings_come_from_the_environment_the_folder_and_the_user_in_this_orde
     assert found["settings"]["broker_url"]["source"] == "environment"
     assert found["control_plane"] == "redis://127.0.0.1:3/0"
     monkeypatch.delenv("TASKENSEMBLE_BROKER_URL")
+    run("config", "set", "events", "off")
+    shown = json.loads(run("config", "show", "--json"))["settings"]
+    assert (shown["events"]["value"], shown["broker_url"]["value"]) == ("off", "redis://:***@127.0.0.1:1/0")
+    run("config", "unset", "events")
     assert "hunter2" not in run("config")
     assert "127.0.0.1:1" in run("status", "--path", "experiment", code=3).replace("127.0.0.1:2", "127.0.0.1:1")
     assert [file["exists"] for file in json.loads(run("config", "path", "--json"))] == [True, False]

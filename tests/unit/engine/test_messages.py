@@ -73,3 +73,11 @@ def test_a_store_on_rabbitmq_is_refused_with_the_way_out() -> None:
 def test_passwords_are_left_out_of_messages() -> None:
     for url in ("redis://:hidden@h:1/0", "unix:///tmp/x?password=hidden", "amqp://guest:hidden@h//"):
         assert "hidden" not in urls.without_password(url)
+    for character in "/?#@:[]% ":
+        for url in (
+            f"redis://u:1{character}hidden@h:1/0",
+            f"redis://:hidden{character}x@h",
+            "redis://h?ssl_password=hidden",
+        ):
+            assert "hidden" not in urls.without_password(url)
+    assert urls.without_password("no address") == "no address"
