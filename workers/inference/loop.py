@@ -41,7 +41,8 @@ from .script_database import ScriptDatabase
 from .segment import SealedBlob, Segment, shares_memory
 
 PROTOCOL = 1
-_RECONNECT_DELAYS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_RECONNECT_DELAYS = (0.1, 0.3, 1.0, 3.0)
+"""Seconds between tries to reach a server; until it has a worker again, models of its backend cannot be stored there."""
 
 log = logging.getLogger("taskensemble.inference")
 
@@ -355,24 +356,32 @@ def _serve_one(address: str, backend: Backend, models: Models, options: Options)
             if options.supervisor:
                 log.info("%s: %s", address, error)
                 return
-            delay = _RECONNECT_DELAYS[min(failures, len(_RECONNECT_DELAYS) - 1)]
+            time.sleep(_pause_after(address, error, failures))
             failures += 1
-            log.warning("%s: %s; joining again in %s s", address, error, delay)
-            time.sleep(delay)
+
+
+def _pause_after(address: str, error: Exception, failures: int) -> float:
+    """Seconds to wait before the next try to reach a server, after so many failures before this one. The first ones are told."""
+    delay = _RECONNECT_DELAYS[min(failures, len(_RECONNECT_DELAYS) - 1)]
+    level = logging.WARNING if failures < len(_RECONNECT_DELAYS) else logging.DEBUG
+    log.log(level, "%s: %s; joining again in %s s, and until it answers", address, error, delay)
+    return delay
 
 
 def _serve_many(addresses: Sequence[str], backend: Backend, models: Models, options: Options) -> None:
     sessions: dict[Connection, tuple[str, Session]] = {}
     waiting = dict.fromkeys(addresses, 0.0)
+    failures = dict.fromkeys(addresses, 0)
     while waiting or sessions:
         for address in [address for address, due in waiting.items() if due <= time.monotonic()]:
             try:
                 session = Session(address, backend, models, options)
                 sessions[session.connection] = (address, session)
                 del waiting[address]
+                failures[address] = 0
             except (OSError, ServerError) as error:
-                log.warning("%s: %s; joining again in %s s", address, error, _RECONNECT_DELAYS[-1])
-                waiting[address] = time.monotonic() + _RECONNECT_DELAYS[-1]
+                waiting[address] = time.monotonic() + _pause_after(address, error, failures[address])
+                failures[address] += 1
         for connection in wait_for_any(list(sessions), 1.0 if waiting else None):
             address, session = sessions[connection]
             try:
