@@ -111,7 +111,7 @@ def prepare_folder(attempt: Attempt) -> str:
     for name, text in template.command.files.items():
         Path(folder, name).write_text(text)
     if not new or template.files.copy_ or template.files.symlink or template.files.configure:
-        keep_outputs(folder, member.name)
+        keep_outputs(folder, member.name, run=run)
     return folder
 
 

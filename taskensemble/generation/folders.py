@@ -85,7 +85,7 @@ def make_folder(
             clear(Path(folder), run, template.files)
             _make(folder)
         elif name == member.name and earlier != AHEAD:
-            keep_outputs(folder, name, results=True)
+            keep_outputs(folder, name, results=True, run=run)
         if ahead and name == member.name:
             _pass_on(folder, run)
     if not ahead:
@@ -177,15 +177,25 @@ def _write(path: str, text: bytes, flag: int) -> None:
         os.close(descriptor)
 
 
-def keep_outputs(folder: str | Path, name: str, *, results: bool = False) -> None:
+def linked_outputs(run: RunRecord) -> str:
+    """Where members' outputs go if the driver has made links to there, as `taskensemble.smartsim` does."""
+    return f"{run.path}/.smartsim/telemetry/{run.experiment}/{run.run_id}"
+
+
+def keep_outputs(folder: str | Path, name: str, *, results: bool = False, run: RunRecord | None = None) -> None:
     """Moves what earlier attempts and runs have written to `<name>.out.<n>` and `.err.<n>`, the oldest with the lowest number.
 
     Parameters:
         results: moves `result.json` as well: a new run's members must not show what an earlier run has found.
+        run: whose links to outputs that are to be written stay.
     """
     kept = [f"{name}.out", f"{name}.err", RESULT]
     # Whatever has the name: a program may have left a link, a folder or a pipe there, which nobody could write to.
-    current = [file for file in (kept if results else kept[:2]) if os.path.lexists(os.path.join(folder, file))]
+    current = [
+        file
+        for file in (kept if results else kept[:2])
+        if os.path.lexists(path := os.path.join(folder, file)) and not (run is not None and _awaits_output(path, run))
+    ]
     if not current:
         return
     numbers = [
@@ -197,6 +207,10 @@ def keep_outputs(folder: str | Path, name: str, *, results: bool = False) -> Non
     for file in current:
         path = os.path.join(folder, file)
         os.rename(path, f"{path}.{following}")
+
+
+def _awaits_output(path: str, run: RunRecord) -> bool:
+    return os.path.islink(path) and os.readlink(path).startswith(linked_outputs(run) + "/") and not os.path.exists(path)
 
 
 def clear(folder: Path, run: RunRecord, files: FilesRecord) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 import taskensemble.experiment
 from taskensemble.entity import Database, Ensemble, Entity, Model
 from taskensemble.errors import PreviewFormatError
-from taskensemble.generation.folders import folder_path, keep_outputs
+from taskensemble.generation.folders import folder_path, keep_outputs, linked_outputs
 from taskensemble.handle import EmptyRun, RunHandle, new_run_id
 from taskensemble.plan import Plan, check_entities
 from taskensemble.preview import FORMATS, check_arguments
 from taskensemble.progress import progress
-from taskensemble.smartsim._core.config import CONFIG
 from taskensemble.smartsim._core.control.controller import Controller, jobs_of
 from taskensemble.smartsim._core.control.job import Jobs
 from taskensemble.smartsim._core.control.manifest import LaunchedManifestBuilder, Manifest
@@ -171,7 +170,7 @@ class Experiment(taskensemble.experiment.Experiment):
         A worker writes where the links point. Of what is kept for failures only there are no links: with them it would stay.
         """
         run = planned.run
-        told = Path(self.exp_path, CONFIG.telemetry_subdir, self.name, run.run_id)
+        told = linked_outputs(run)
         for member in planned.members:
             entity = run.entities[member.entity]
             if run.templates[member.template].policy.keep_outputs != "all":

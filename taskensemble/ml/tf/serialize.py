@@ -47,7 +47,10 @@ def freeze_model(model: Any, output_dir: str, file_name: str) -> tuple[str, list
 
 def _frozen(model: Any) -> Any:
     if not getattr(model, "inputs", None):
-        raise ValueError(f"{model!r} does not know its inputs: build it or call it once before it is frozen")
+        raise ValueError(
+            f"{model!r} does not know its inputs: build it first; a subclass of keras.Model is wrapped as "
+            "keras.Model(inputs=given, outputs=model(given)) with given = keras.Input(shape)"
+        )
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
 
     def infer(*tensors: Any) -> Any:

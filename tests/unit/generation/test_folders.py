@@ -1,6 +1,7 @@
 """Members' folders: what is put there, in which order, and what happens to what is there already."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from taskensemble.engine.records import (
 )
 from taskensemble.errors import InputError, ParameterWriterError
 from taskensemble.generation import generate_all, generate_member, is_passed_on, keep_outputs, member_folder
+from taskensemble.generation.folders import linked_outputs
 
 
 class Case:
@@ -220,6 +222,22 @@ def test_whatever_a_program_has_left_in_the_place_of_its_outputs_is_put_aside(tr
     assert not os.path.lexists(folder / "e_0.out")
     Case(tree, configure=(str(tree / "in.txt"),), run_id="r2").make()
     assert (folder / "in.txt").read_text() == "T = 0\n"
+
+
+def test_links_that_the_driver_has_made_for_a_runs_outputs_stay_until_they_are_written(tree):
+    case = Case(tree)
+    folder = case.make()
+    target = Path(linked_outputs(case.run), "e_0.out")
+    target.parent.mkdir(parents=True)
+    (folder / "e_0.out").symlink_to(target)
+    keep_outputs(folder, "e_0", run=case.run)
+    assert (folder / "e_0.out").is_symlink()
+    target.touch()
+    keep_outputs(folder, "e_0", run=case.run)
+    assert not os.path.lexists(folder / "e_0.out")
+    (folder / "e_0.out").symlink_to(tree / "elsewhere")
+    keep_outputs(folder, "e_0", run=case.run)
+    assert not os.path.lexists(folder / "e_0.out")
 
 
 def test_bytes_that_are_no_text_survive(tree):
