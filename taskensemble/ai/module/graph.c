@@ -174,7 +174,7 @@ static const char *connect(Graph *graph, RedisModuleString *string, Input *input
 
 static const char *read_set(Graph *graph, int index, RedisModuleString **argv, int argc) {
     const char *error = NULL;
-    Tensor *tensor = tensorset_parse(argv, argc, &error);
+    Tensor *tensor = tensorset_parse(argv, argc, 0, &error);
     if (!tensor) return error;
     Step *step = &graph->request->steps[index];
     step->kind = STEP_SET;

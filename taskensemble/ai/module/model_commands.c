@@ -84,10 +84,11 @@ static const char *parse_blob(Cursor *cursor, ModelCall *call) {
     return NULL;
 }
 
-/* INPUTS count name ..., as AI.MODELSTORE has it. */
-static const char *parse_counted(Cursor *cursor, const char *bad_count, const char *too_few, RedisModuleString ***names, int *count) {
+/* INPUTS count name ..., as AI.MODELSTORE has it; a repeated command may say that there are none. */
+static const char *parse_counted(Cursor *cursor, int repeated, const char *bad_count, const char *too_few, RedisModuleString ***names,
+                                 int *count) {
     long long given;
-    if (!cursor_integer(cursor, 1, &given) || given > TEXTS_MAX) return bad_count;
+    if (!cursor_integer(cursor, repeated ? 0 : 1, &given) || given > TEXTS_MAX) return bad_count;
     if (given > cursor->left) return too_few;
     *names = cursor->argv;
     *count = (int)given;
@@ -105,12 +106,12 @@ static const char *parse_counted_names(Cursor *cursor, ModelCall *call) {
     if (!tensorflow && !cursor_sees(cursor, "INPUTS")) return NULL;
     if (cursor->left == 0) return NO_BLOB;
     if (!cursor_match(cursor, "INPUTS")) return "ERR INPUTS not specified for TF";
-    const char *error = parse_counted(cursor, "ERR Invalid argument for input_count",
+    const char *error = parse_counted(cursor, call->repeated, "ERR Invalid argument for input_count",
                                       "ERR number of model inputs does not match the number of given arguments", &call->inputs,
                                       &call->input_count);
     if (error) return error;
     if (!cursor_match(cursor, "OUTPUTS")) return "ERR OUTPUTS not specified for TF";
-    return parse_counted(cursor, "ERR Invalid argument for output_count",
+    return parse_counted(cursor, call->repeated, "ERR Invalid argument for output_count",
                          "ERR number of model outputs does not match the number of given arguments", &call->outputs,
                          &call->output_count);
 }
@@ -253,7 +254,7 @@ int model_store_arguments(const Asset *model, RedisModuleString ***arguments) {
         out[count++] = string_of("MINBATCHTIMEOUT");
         out[count++] = string_of_number(model->min_batch_timeout);
     }
-    if (model->inputs.count && model->outputs.count) {
+    if (model->inputs.count || model->outputs.count) {
         count += add_named(out + count, "INPUTS", &model->inputs);
         count += add_named(out + count, "OUTPUTS", &model->outputs);
     }

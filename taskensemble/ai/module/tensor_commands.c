@@ -16,13 +16,13 @@
 
 /* ---- Reading ---- */
 
-/* The dimensions from `argv` up to BLOB, VALUES or the end. Returns how many, or -1. */
-static int parse_shape(RedisModuleString **argv, int argc, int64_t *dims) {
+/* The dimensions from `argv` up to BLOB, VALUES or the end, none of them below `least`. Returns how many, or -1. */
+static int parse_shape(RedisModuleString **argv, int argc, long long least, int64_t *dims) {
     int ndim = 0;
     while (ndim < argc && !argument_is(argv[ndim], "BLOB") && !argument_is(argv[ndim], "VALUES")) {
         long long dim;
         if (ndim == TENSOR_MAX_DIMENSIONS) return -1;
-        if (server.StringToLongLong(argv[ndim], &dim) != API_OK || dim <= 0) return -1;
+        if (server.StringToLongLong(argv[ndim], &dim) != API_OK || dim < least) return -1;
         dims[ndim++] = dim;
     }
     return ndim;
@@ -144,7 +144,7 @@ static Tensor *parse_data(ElementType type, const int64_t *dims, int ndim, Redis
     return from_numbers(type, dims, ndim, argv + 1, error);
 }
 
-Tensor *tensorset_parse(RedisModuleString **argv, int argc, const char **error) {
+Tensor *tensorset_parse(RedisModuleString **argv, int argc, int repeated, const char **error) {
     int64_t dims[TENSOR_MAX_DIMENSIONS];
     if (argc < 4) {
         *error = "ERR wrong number of arguments for 'AI.TENSORSET' command";
@@ -155,8 +155,8 @@ Tensor *tensorset_parse(RedisModuleString **argv, int argc, const char **error) 
         *error = "ERR invalid data type";
         return NULL;
     }
-    int ndim = parse_shape(argv + 3, argc - 3, dims);
-    if (ndim < 0 || !shape_allowed(type, dims, ndim)) {
+    int ndim = parse_shape(argv + 3, argc - 3, repeated ? 0 : 1, dims);
+    if (ndim < 0 || (repeated ? shape_count(dims, ndim) < 0 : !shape_allowed(type, dims, ndim))) {
         *error = BAD_SHAPE;
         return NULL;
     }
@@ -284,7 +284,7 @@ int tensorset_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     RedisModuleKey *key = server.OpenKey(ctx, argv[1], KEY_READ | KEY_WRITE);
     int type = server.KeyType(key);
     int free = type == KEYTYPE_EMPTY || (type == KEYTYPE_MODULE && server.ModuleTypeGetType(key) == tensor_type);
-    Tensor *tensor = free ? tensorset_parse(argv, argc, &error) : NULL;
+    Tensor *tensor = free ? tensorset_parse(argv, argc, is_repeated(ctx), &error) : NULL;
     if (!tensor) {
         server.CloseKey(key);
         return server.ReplyWithError(ctx, free ? error : WRONGTYPE);

@@ -42,6 +42,7 @@ def fill(client: redis.Redis) -> None:
         "both",
     )
     client.execute_command("AI.MODELSTORE", "tf", "TF", "CPU", "INPUTS", 2, "a", "b", "OUTPUTS", 1, "c", "BLOB", "add")
+    client.execute_command("AI.MODELSTORE", "open", "TORCH", "CPU", "BLOB", "add")  # its outputs' number is not known
     client.execute_command("AI.SCRIPTSTORE", "s", "CPU", "TAG", "t", "ENTRY_POINTS", 1, "sum", "SOURCE", "words")
     client.execute_command("AI.SCRIPTSET", "old", "CPU", "SOURCE", "words")
 
@@ -49,7 +50,7 @@ def fill(client: redis.Redis) -> None:
 def contents(client: redis.Redis) -> dict[str, Any]:
     """Everything that `fill` stored, as replies."""
     found = {key: client.execute_command("AI.TENSORGET", key) for key in ("f", "text", "big", "bool")}
-    found |= {key: client.execute_command("AI.MODELGET", key) for key in ("m", "tf")}
+    found |= {key: client.execute_command("AI.MODELGET", key) for key in ("m", "tf", "open")}
     return found | {key: client.execute_command("AI.SCRIPTGET", key) for key in ("s", "old")}
 
 
@@ -195,6 +196,34 @@ def test_a_replica_holds_the_same_and_answers_reads(start: Callable[..., Any], p
         "AI.DAGEXECUTE_RO", "LOAD", 1, "f",
         "|>", "AI.MODELEXECUTE", "m", "INPUTS", 2, "f", "f", "OUTPUTS", 2, "a", "b", "|>", "AI.TENSORGET", "a", "VALUES",
     ) == [b"OK", [b"3", b"-4", b"6", b"8"]]  # fmt: skip
+
+
+def test_empty_outputs_and_tensors_above_another_servers_limit_are_kept_and_mirrored(
+    start: Callable[..., Any], port: int
+) -> None:
+    """A detector that finds nothing answers with no rows, which nobody may send."""
+    master = start("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--enable-debug-command", "yes")
+    master.worker()
+    client = master.client()
+    replica = start("--replicaof", "127.0.0.1", str(port), module=("MAX_TENSOR_BYTES", "1024"))
+    mirror = replica.client()
+    until(lambda: mirror.info("replication")["master_link_status"] == "up")
+    client.execute_command("AI.TENSORSET", "f", "FLOAT", 2, 1000)
+    client.execute_command("AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", "none")
+    client.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 1, "f", "OUTPUTS", 1, "none")
+    stored = [client.execute_command("AI.TENSORGET", key) for key in ("none", "f")]
+    assert stored[0] == [b"dtype", b"FLOAT", b"shape", [0, 1000], b"blob", b""]
+    client.execute_command("AI.TENSORSET", "last", "FLOAT", 1)
+    until(lambda: mirror.exists("last"))
+    assert [mirror.execute_command("AI.TENSORGET", key) for key in ("none", "f")] == stored
+    client.execute_command("DEBUG", "LOADAOF")
+    assert [client.execute_command("AI.TENSORGET", key) for key in ("none", "f")] == stored
+    client.execute_command("BGREWRITEAOF")
+    until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+    master.restart(kill=True)
+    assert [master.client().execute_command("AI.TENSORGET", key) for key in ("none", "f")] == stored
+    with pytest.raises(redis.ResponseError, match="invalid or negative value found in tensor shape"):
+        master.client().execute_command("AI.TENSORSET", "g", "FLOAT", 0)
 
 
 def store_without_end(client: redis.Redis) -> None:

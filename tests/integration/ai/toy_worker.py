@@ -15,6 +15,7 @@ A model's blob is its word and perhaps an argument, separated by a space:
 | slow s | the first input, after s seconds |
 | wait path | the first input, as soon as the file exists |
 | first | one row, whatever the batch |
+| none | no row |
 | fail text | the error `text` |
 | fail-negative | the first input; an error if any element is negative |
 | die | kills the worker |
@@ -100,6 +101,8 @@ def compute(program: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
                 time.sleep(0.002)
         case "first":
             return [inputs[0][:1]]
+        case "none":
+            return [inputs[0][:0]]
         case "fail":
             raise ValueError(argument)
         case "fail-negative":
