@@ -11,6 +11,7 @@ from taskensemble.entity import Asset, AttachedFiles, Ensemble, Entity, MLModel,
 from taskensemble.entity.files import check_tag
 from taskensemble.errors import InputError
 from taskensemble.tags import check_file
+from taskensemble.trees import walk
 
 STORED = 64 * 1024**2
 """Bytes: a larger file is not put into the store; workers read it where it is, and check its hash."""
@@ -99,7 +100,7 @@ def _files_of(path: str) -> Iterator[str]:
     if not os.path.isdir(path):
         yield path
         return
-    for folder, _, names in os.walk(path):
+    for folder, _, names in walk(path):
         yield from (os.path.join(folder, name) for name in names)
 
 

@@ -18,6 +18,7 @@ from taskensemble.engine.records import AssetRecord, EntityRecord, MemberRecord,
 from taskensemble.errors import InputError, TaskensembleError
 from taskensemble.generation import member_folder
 from taskensemble.transfer.scratch import VARIABLE as SCRATCH
+from taskensemble.trees import walk
 from workers.ends import FOLDER as ENDS
 
 EXECUTABLES, ROOTS = "TASKENSEMBLE_ALLOW_EXECUTABLES", "TASKENSEMBLE_ALLOW_ROOTS"
@@ -175,7 +176,7 @@ def _root(name: str) -> Path:
 def _with_links(path: Path) -> Iterator[Path]:
     """A path, and the links in it when it is a folder."""
     yield path
-    for parent, folders, files in os.walk(path):
+    for parent, folders, files in walk(path):
         for name in (*folders, *files):
             entry = Path(parent, name)
             if entry.is_symlink():

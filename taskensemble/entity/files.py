@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from taskensemble.errors import InputError, InputTypeError
+from taskensemble.trees import walk
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 """A path or several, as a user gives them."""
@@ -122,7 +123,7 @@ def _paths(given: object, argument: str) -> tuple[str, ...]:
 
 def _check_tree(path: str) -> None:
     """A folder to configure is reproduced: links to folders in it could make a circle."""
-    for folder, folders, _ in os.walk(path):
+    for folder, folders, _ in walk(path):
         for name in folders:
             inner = os.path.join(folder, name)
             if os.path.islink(inner):

@@ -17,6 +17,7 @@ from pathlib import Path
 from taskensemble.engine.records import EntityRecord, FilesRecord, MemberRecord, RunRecord, TemplateRecord
 from taskensemble.errors import ParameterWriterError
 from taskensemble.tags import check_file
+from taskensemble.trees import walk
 
 RECORD = "taskensemble_params.txt"
 RESULT = "result.json"
@@ -258,7 +259,7 @@ def _generated_folders(path: Path, name: str) -> Iterator[Path]:
 def _copy(files: FilesRecord, folder: Path) -> None:
     for source in files.copy_:
         if os.path.isdir(source):
-            for parent, folders, names in os.walk(source):
+            for parent, folders, names in walk(source):
                 for name in (*folders, *names):
                     _replace(folder / os.path.relpath(os.path.join(parent, name), source))
             shutil.copytree(source, folder, dirs_exist_ok=True)
@@ -311,7 +312,7 @@ def _tagged_files(source: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(source):
         yield source, os.path.basename(source)
         return
-    for folder, folders, names in os.walk(source):
+    for folder, folders, names in walk(source):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)

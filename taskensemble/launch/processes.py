@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from taskensemble.engine.host import start_time
+from taskensemble.errors import ControlPlaneError
 from taskensemble.launch.files import write_private
 
 
@@ -39,11 +40,20 @@ class KeptProcesses:
         self._path = path
 
     def living(self) -> list[KeptProcess]:
-        """Those that still run."""
+        """Those that still run.
+
+        Raises:
+            ControlPlaneError: the file cannot be read, so nobody knows.
+        """
         try:
             entries = [KeptProcess(**entry) for entry in json.loads(self._path.read_text())]
-        except (OSError, ValueError, TypeError):
+        except FileNotFoundError:
             return []
+        except (OSError, ValueError, TypeError) as error:
+            raise ControlPlaneError(
+                f"{self._path}, which lists the workers that were started here, cannot be read ({error}): end them by hand "
+                "(`ps -ef | grep workers.app`), then remove it"
+            ) from error
         return [process for process in entries if process.alive]
 
     def add(self, name: str, pid: int) -> None:

@@ -18,6 +18,7 @@ from taskensemble.engine.records import (
 )
 from taskensemble.errors import InputError, TransferError
 from taskensemble.transfer.contents import contents_of
+from taskensemble.trees import walk
 
 if TYPE_CHECKING:
     from taskensemble.engine.store import Store
@@ -128,7 +129,7 @@ def _input(source: str, reader: _Reader) -> InputRecord:
 
 def _walk(source: str) -> Iterator[tuple[str, str]]:
     """Everything below a folder, each folder before what is in it. Links are followed, as copying would."""
-    for folder, folders, names in os.walk(source, followlinks=True):
+    for folder, folders, names in walk(source, follow_links=True):
         folders.sort()
         for name in sorted((*folders, *names)):
             path = os.path.join(folder, name)

@@ -21,6 +21,7 @@ from taskensemble.errors import ParameterWriterError, TransferError
 from taskensemble.generation import RECORD, generate_member, keep_outputs, member_folder
 from taskensemble.transfer.contents import Contents, contents_of
 from taskensemble.transfer.paths import below
+from taskensemble.trees import walk
 
 if TYPE_CHECKING:
     from taskensemble.engine.store import Store
@@ -221,7 +222,7 @@ def _entry(folder: Path, path: str, left: int) -> tuple[TransferFileRecord, byte
 
 def _paths(folder: Path) -> Iterator[str]:
     """Everything below a folder but sockets and pipes, each folder before what is in it."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in walk(folder):
         folders.sort()
         for name in sorted((*folders, *names)):
             place = Path(parent, name)
