@@ -420,7 +420,7 @@ class _Templates:
         )
         if key not in self._numbers:
             number = self._numbers[key] = len(self.templates)
-            secret = {name: value for name, value in env.items() if is_secret(name)}
+            secret = {name: value for name, value in env.items() if is_secret(name, value)}
             self.secrets |= {f"{number}:{name}": value for name, value in secret.items()}
             self.templates.append(
                 TemplateRecord(
@@ -525,7 +525,8 @@ def _command(model: Model) -> CommandRecord:
         settings = copy.copy(settings)
         settings.exe_args = settings.exe_args[: -len(tail)]
     command: CommandRecord = settings.command()
-    if any(is_secret(name) for program in (settings, *getattr(settings, "mpmd", ())) for name in program.env_vars):
+    programs = (settings, *getattr(settings, "mpmd", ()))
+    if any(is_secret(name, value) for program in programs for name, value in program.env_vars.items()):
         command = _shown_by_name(settings, command.launcher).command()
     return command
 
@@ -536,9 +537,9 @@ def _shown_by_name(settings: Any, launcher: str) -> Any:
     by_name = launcher in ("mpirun", "mpiexec", "orterun", "palsmpiexec", "jsrun")
     # srun and aprun pass on all of their environment.
     shown.env_vars = {
-        name: None if is_secret(name) else value
+        name: None if is_secret(name, value) else value
         for name, value in settings.env_vars.items()
-        if by_name or not is_secret(name)
+        if by_name or not is_secret(name, value)
     }
     if getattr(settings, "mpmd", None):
         shown.mpmd = [_shown_by_name(program, launcher) for program in settings.mpmd]

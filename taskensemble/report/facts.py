@@ -94,7 +94,7 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template(template: TemplateRecord) -> dict[str, Any]:
-    environment = {name: LEFT_OUT if left_out(name) else value for name, value in sorted(template.env.items())}
+    environment = {name: LEFT_OUT if left_out(name, value) else value for name, value in sorted(template.env.items())}
     environment |= dict.fromkeys(template.secrets, LEFT_OUT)
     command = (
         [*template.command.head, "…", *template.command.tail] if template.command.tail else [*template.command.head]
@@ -119,9 +119,9 @@ def _template(template: TemplateRecord) -> dict[str, Any]:
     }
 
 
-def left_out(name: str) -> bool:
+def left_out(name: str, value: object = None) -> bool:
     """Whether a variable's value stays out: a secret, or an address that may hold a password."""
-    return is_secret(name) or name.endswith("_URL")
+    return is_secret(name, value) or name.endswith("_URL")
 
 
 def _attached(run: RunRecord) -> Iterable[str]:
