@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import Backend, BackendError, Model
 from .connection import Connection, Credentials, ServerError
 from .frames import TYPE_NAMES, Buffer, LoadModel, Tensor
+
+_OF_A_CONNECTION = frozenset(
+    [
+        "ASKING",
+        "AUTH",
+        "CLIENT",
+        "DISCARD",
+        "EXEC",
+        "HELLO",
+        "MONITOR",
+        "MULTI",
+        "PSUBSCRIBE",
+        "PSYNC",
+        "PUNSUBSCRIBE",
+        "QUIT",
+        "READONLY",
+        "READWRITE",
+        "REPLCONF",
+        "RESET",
+        "SELECT",
+        "SSUBSCRIBE",
+        "SUBSCRIBE",
+        "SUNSUBSCRIBE",
+        "SYNC",
+        "UNSUBSCRIBE",
+        "UNWATCH",
+        "WATCH",
+    ]
+)
+"""Commands that change what a connection is: the scripts of a worker share one."""
+_ONLY_ALONE = "inside a transaction"
+"""The server's error for a command that it refuses in MULTI; none of these waits for anything."""
 
 
 class ScriptDatabase:
@@ -44,8 +77,16 @@ class ScriptDatabase:
         """Number of the caller's database."""
 
     def execute(self, command: str, args: Sequence[str]) -> Any:
-        """Run a command; byte strings of the reply become text."""
-        return _decoded(self._ask(self._member, command, *args))
+        """Run a command as if in a transaction, where nothing waits: BLPOP finds nothing, a run of a model is refused.
+
+        One that waited would keep this worker from its other callers, and for a run that needs this worker, for ever. Byte
+        strings of the reply become text.
+        """
+        if command.upper() in _OF_A_CONNECTION:
+            raise BackendError(
+                f"ERR {command.upper()} is not for scripts: they share a connection, which it would change"
+            )
+        return _decoded(self._ask(self._member, command, *args, waits=False))
 
     def model(self, name: str) -> Callable[[list[Any], int], Sequence[Any]]:
         """How to run the model under a key: here where it is of this backend, else where the database runs it."""
@@ -83,7 +124,7 @@ class ScriptDatabase:
         for connection, _ in self._connections.values():
             connection.close()
 
-    def _ask(self, credentials: Credentials | None, *words: str | int | Buffer) -> Any:
+    def _ask(self, credentials: Credentials | None, *words: str | int | Buffer, waits: bool = True) -> Any:
         connection, selected = self._connections.pop(credentials, (None, 0))
         try:
             if connection is None:
@@ -91,13 +132,29 @@ class ScriptDatabase:
             if self.number != selected:
                 connection.command("SELECT", self.number)
                 selected = self.number
-            reply = connection.command(*words)
+            reply = connection.command(*words) if waits else _in_transaction(connection, words)
         except ServerError as error:
             if connection is not None:
                 self._connections[credentials] = (connection, selected)
             raise BackendError(str(error)) from error
         self._connections[credentials] = (connection, selected)
         return reply
+
+
+def _in_transaction(connection: Connection, words: Sequence[str | int | Buffer]) -> Any:
+    """The reply to a command in a transaction of its own."""
+    for command in (("MULTI",), words, ("EXEC",)):
+        connection.send(*command)
+    connection.reply()
+    try:
+        connection.reply()
+    except ServerError as error:
+        with contextlib.suppress(ServerError):
+            connection.reply()
+        if _ONLY_ALONE in str(error):
+            return connection.command(*words)
+        raise
+    return connection.reply()[0]
 
 
 def _decoded(reply: Any) -> Any:

@@ -275,6 +275,37 @@ def test_on_a_restricted_server_workers_serve_and_scripts_may_no_more_than_membe
     assert server("GET", "k") == b"1"
 
 
+def test_a_script_that_asks_the_database_to_wait_does_not_keep_its_worker(start: Callable[..., Any]) -> None:
+    server = start()
+    source = (
+        "def call(tensors: List[Tensor], keys: List[str], args: List[str]):\n"
+        "    redis.execute(args[0], args[1:])\n"
+        "    return tensors[0]\n"
+    )
+    server("AI.SCRIPTSTORE", "s", "CPU", "ENTRY_POINTS", 1, "call", "SOURCE", source)
+    server.put("x", np.ones(2, np.float32))
+
+    def call(*words: str) -> Any:
+        return server(
+            "AI.SCRIPTEXECUTE", "s", "call", "INPUTS", 1, "x", "ARGS", len(words), *words, "OUTPUTS", 1, "y", "TIMEOUT", 60_000
+        )  # fmt: skip
+
+    assert call("BLPOP", "nothing", "0") == b"OK"
+    refused = "Redis command returned an error: ERR "
+    with pytest.raises(redis.ResponseError, match=refused + "Cannot run RedisAI command within a transaction"):
+        call("AI.SCRIPTEXECUTE", "s", "call", "INPUTS", "1", "x", "ARGS", "1", "PING", "OUTPUTS", "1", "y")
+    for word in ("MULTI", "subscribe", "CLIENT"):
+        with pytest.raises(redis.ResponseError, match=refused + f"{word.upper()} is not for scripts"):
+            call(word, "x")
+    with pytest.raises(redis.ResponseError, match=r"Invalid argument .ERR wrong number of arguments for 'set' command"):
+        call("SET", "k")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        call("INCR", "x")
+    assert call("SAVE") == b"OK"
+    assert call("SET", "k", "1") == b"OK"
+    assert server("GET", "k") == b"1"
+
+
 def test_an_onnx_run_past_the_limit_is_ended(start: Callable[..., Any]) -> None:
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
