@@ -197,10 +197,13 @@ class Grammar:
              *self.some([b"JOIN", b"NEXT", b"SHM", b"MODEL", b"FIGURES", b"1", b"TORCH", b"CPU", b"PID", b"x", key], 1, 7)],
             [b"RESTORE", key, b"0", self.damaged(), b"REPLACE"],
         ]  # fmt: skip
+        rare = [
+            [b"FLUSHALL"], [b"FLUSHALL", b"ASYNC"], [b"DEBUG", b"RELOAD"], [b"BGREWRITEAOF"], [b"SWAPDB", b"0", b"1"],
+            [b"CLIENT", b"PAUSE", b"4", b"WRITE"], [b"CLIENT", b"PAUSE", b"2", b"ALL"], [b"CLIENT", b"UNPAUSE"],
+            [b"CLIENT", b"UNBLOCK", number(self.random.randint(1, 60)), self.random.choice([b"ERROR", b"TIMEOUT"])],
+        ]  # fmt: skip
         if self.random.random() < 0.02:
-            return self.random.choice(
-                [[b"FLUSHALL"], [b"FLUSHALL", b"ASYNC"], [b"DEBUG", b"RELOAD"], [b"BGREWRITEAOF"]]
-            )
+            return self.random.choice(rare)
         return self.random.choice(words)
 
     def damaged(self) -> bytes:
