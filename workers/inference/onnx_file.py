@@ -87,4 +87,4 @@ def _check_sparse(sparse: memoryview) -> None:
 def _check_tensor(tensor: memoryview) -> None:
     for number, value in fields(tensor):
         if number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value != 0):
-            raise BackendError("refused: the model keeps external data; save it with its weights inside")
+            raise BackendError("Initializer tensors with external data is not allowed.")  # as onnxruntime says it there

@@ -239,8 +239,8 @@ class Grammar:
             (self.scriptstore, 1), (self.scriptexecute, 3), (self.scriptrun, 2), (self.graph, 6), (self.other, 8),
         ]  # fmt: skip
         words = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()
-        if b"MINBATCHSIZE" in words or self.random.random() < 0.7:
-            return words  # without its time-out a minimal batch may wait for ever
+        if b"MINBATCHSIZE" in words or words[0] == b"CLIENT" or self.random.random() < 0.7:
+            return words  # without its time-out a minimal batch may wait for ever, and so may a client with another
         mutated = self.mutated(words)
         if mutated[0].upper() == b"AI._WORKER" and mutated[1:2] and mutated[1].upper() in (b"SUPERVISE", b"NEXT"):
             return words
