@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 import traceback
@@ -15,7 +16,8 @@ from taskensemble.errors import TaskensembleError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
-DRIVER_ARGUMENT = typer.Argument(help="The driver script; what follows is passed to it.", exists=True, dir_okay=False)
+DRIVER_ARGUMENT = typer.Argument(help="The driver script, or a module with -m; what follows is passed to it.")
+MODULE_OPTION = typer.Option(False, "--module", "-m", help="The driver is a module's name, as for `python -m`.")
 
 
 def register(app: typer.Typer) -> None:
@@ -34,24 +36,33 @@ def demo(context: typer.Context) -> None:
 
 def run(
     context: typer.Context,
-    driver: Path = DRIVER_ARGUMENT,
+    driver: str = DRIVER_ARGUMENT,
+    module: bool = MODULE_OPTION,
     smartsim: bool = typer.Option(False, "--smartsim", help="Let `import smartsim` mean taskensemble.smartsim."),
 ) -> None:
-    """Run a driver script as `python driver.py` does.
+    """Run a driver script as `python driver.py` does, or with -m a module, such as pytest on tests of drivers.
 
-    What it does wrong is one sentence with the line of the driver, not a traceback through the package.
+    What a script does wrong is one sentence with the line of the driver, not a traceback through the package.
     """
+    if not module and not Path(driver).is_file():
+        raise typer.BadParameter(
+            f"file {driver!r} does not exist; a module's name goes with -m.", param_hint="'driver'"
+        )
     if smartsim:
         import taskensemble.smartsim
 
         taskensemble.smartsim.install()
-    sys.argv = [str(driver), *context.args]
-    sys.path.insert(0, str(driver.resolve().parent))
+    sys.argv = [driver, *context.args]
+    if module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(driver, run_name="__main__", alter_sys=True)
+        return
+    sys.path.insert(0, str(Path(driver).resolve().parent))
     try:
-        runpy.run_path(str(driver), run_name="__main__")
+        runpy.run_path(driver, run_name="__main__")
     except (TaskensembleError, FileNotFoundError, FileExistsError) as error:
         calls = traceback.extract_tb(error.__traceback__)
-        lines = [call.lineno for call in calls if call.filename == str(driver)]
+        lines = [call.lineno for call in calls if call.filename == driver]
         if not lines or not calls[-1].filename.startswith(str(PACKAGE)):
             raise
         complain(f"{driver}, line {lines[-1]}: {error}")

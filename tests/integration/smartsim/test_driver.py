@@ -145,3 +145,24 @@ def test_ctrl_c_stops_what_was_started_without_waiting_before_the_driver_sees_it
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "interrupted" in done.stdout
+
+
+def test_a_suite_of_smartsim_drivers_runs_with_pytest_as_a_module(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import smartsim\nfrom smartsim.settings import RunSettings\n"
+        "def test_it(tmp_path):\n"
+        "    exp = smartsim.Experiment('e', exp_path=str(tmp_path))\n"
+        "    model = exp.create_model('m', RunSettings('true'))\n"
+        "    exp.start(model)\n"
+        "    assert exp.finished(model)\n"
+    )
+    command = [sys.executable, "-m", "taskensemble", "run", "--smartsim", "-m"]
+    done = subprocess.run(
+        [*command, "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    done = subprocess.run([*command[:-1], "nowhere.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "does not exist" in done.stderr
