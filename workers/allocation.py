@@ -21,6 +21,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
@@ -285,19 +286,43 @@ def core_environment(cpus: Sequence[int]) -> dict[str, str]:
     return {"OMPI_MCA_hwloc_base_cpu_list": text, "PRTE_MCA_hwloc_default_cpu_list": text}
 
 
-def cancel_steps(job_id: str, attempt_id: str, environment: Mapping[str, str]) -> list[str]:
-    """Cancel the steps of an attempt that its `srun` has left behind; their ids."""
-    listed = _ask(environment, "squeue", "--steps", "--noheader", f"--jobs={job_id}", "--format=%i %j")
-    steps = parse_steps(listed, attempt_id)
-    if steps:
-        _ask(environment, "scancel", "--quiet", *steps)
-    return steps
+def cancel_steps(token: str, environment: Mapping[str, str], within: float = 60.0) -> list[str]:
+    """Kill the steps of an attempt that its `srun` has left behind, and wait until they are gone; their ids.
+
+    Parameters:
+        token: the attempt's, or what those of all attempts of a worker begin with, up to a colon.
+        environment: of a process in the job; the components of a heterogeneous one are jobs of their own.
+        within: seconds to wait at most.
+    """
+    jobs = {
+        value
+        for name, value in environment.items()
+        if name == "SLURM_JOB_ID" or name.startswith("SLURM_JOB_ID_HET_GROUP_")
+    }
+    deadline = time.monotonic() + within
+    killed: dict[str, None] = {}
+    while jobs:
+        listed = _ask(
+            environment, "squeue", "--steps", "--noheader", f"--jobs={','.join(sorted(jobs))}", "--format=%i %j"
+        )
+        steps = parse_steps(listed, token)
+        if not steps or time.monotonic() > deadline:
+            break
+        killed |= dict.fromkeys(steps)
+        # Not SIGTERM first: who gets here has had that, or its run command was killed.
+        _ask(environment, "scancel", "--quiet", "--signal=KILL", *steps)
+        time.sleep(0.5)
+    return list(killed)
 
 
-def parse_steps(text: str, attempt_id: str) -> list[str]:
-    """Ids of the steps of one name in what `squeue --steps --format="%i %j"` prints."""
+def parse_steps(text: str, token: str) -> list[str]:
+    """Ids of the steps of one name in what `squeue --steps --format="%i %j"` prints.
+
+    A name that ends with a colon stands for all that begin so.
+    """
     rows = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return [row[0] for row in rows if len(row) == 2 and row[1].strip() == attempt_id]
+    named = ((row[0], row[1].strip()) for row in rows if len(row) == 2)
+    return [step for step, name in named if name == token or (token.endswith(":") and name.startswith(token))]
 
 
 def job_is_ending(job_id: str, environment: Mapping[str, str]) -> bool | None:

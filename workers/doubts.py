@@ -75,7 +75,7 @@ class Doubts:
     def _ask_slurm(self, allocation: AllocationRecord, attempt: Attempt, report: Ended) -> None:
         """What an end in an allocation hides: the job itself is ending, or the program goes on where its launcher was killed."""
         if report.returncode == -signal.SIGKILL:
-            cancel_steps(allocation.job_id, attempt.token, os.environ)
+            cancel_steps(attempt.token, os.environ)
         deadline = time.monotonic() + _ANSWERS_WITHIN
         while not attempt.cancelled:
             ending = job_is_ending(allocation.job_id, os.environ)

@@ -12,6 +12,7 @@ import sys
 from taskensemble.engine import messages
 from taskensemble.engine.store import Store
 from workers import ends
+from workers.allocation import cancel_steps
 from workers.reaper import lose_worker
 
 
@@ -21,6 +22,8 @@ def main() -> None:
     broker_url = os.environ["TASKENSEMBLE_BROKER_URL"]
     store = Store(os.environ.get("TASKENSEMBLE_STORE_URL") or broker_url, patience=30)
     publisher = messages.Publisher(broker_url)
+    # A step that does not end by SIGTERM outlives its srun, which the guard has killed.
+    cancel_steps(prefix, os.environ)
     lose_worker(store, publisher, prefix, "its worker died")
     ends.drop(prefix)
     store.drop_worker(name)

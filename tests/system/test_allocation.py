@@ -235,6 +235,38 @@ def test_members_run_in_the_components_of_a_heterogeneous_job(drive: Drive) -> N
     assert {node for out in plain for node in out} <= {"n1", "n2", "n3"}
 
 
+def test_steps_that_a_killed_srun_leaves_in_other_components_have_ended_before_the_next_attempt(drive: Drive) -> None:
+    driver = drive(
+        """
+        import signal
+        exp = Experiment("left", launcher="slurm")
+        say = ["-c", "echo $SLURMD_NODENAME; test $TASKENSEMBLE_ATTEMPT = 2 || sleep 300"]
+        second, both = exp.create_run_settings("/bin/sh", say), exp.create_run_settings("/bin/sh", say)
+        second.set_het_group([1])
+        both.set_het_group([0, 1])
+        models = [exp.create_model("second", second, retries=1), exp.create_model("both", both, retries=1)]
+        run = exp.start(*models, block=False, quiet=True)
+        # `both` runs on three nodes, `second` on one of two.
+        while sum(path.read_text().count("n") for path in Path("left").glob("*/*.out")) < 4:
+            time.sleep(0.1)
+        steps = lambda: os.popen("squeue --steps --noheader --format=%i%j").read().count(str(os.getpid()))
+        before = steps()
+        for line in os.popen("ps -eo pid,args").read().splitlines():
+            pid, program, *_ = line.split()
+            if program.endswith("/srun") and f"--job-name=local-{os.getpid()}-" in line:
+                os.kill(int(pid), signal.SIGKILL)
+        run.wait()
+        tell(states=exp.get_status(*models), before=before, after=steps(), attempts=[row["attempt"] for row in exp.results()])
+        """,
+        *("salloc", "--quiet", "-N1", "-c2", ":", "-N2", "-c2"),
+    )
+    told = driver.result()
+    assert told["before"] == 3
+    assert told["states"] == ["Completed"] * 2
+    assert told["attempts"] == [2, 2]
+    assert told["after"] == 0
+
+
 KEPT = """
         exp = Experiment("kept", launcher="slurm")
         rs = exp.create_run_settings("/bin/sh", ["-c", "echo $SLURM_JOB_ID $SLURM_STEP_ID $SLURMD_NODENAME"])

@@ -90,3 +90,18 @@ def test_a_restarted_broker_loses_and_repeats_nothing(plane: Plane, rabbit: Rabb
     rabbit.start()
     assert plane.finish(run.run_id, 90).completed == 6
     check_journal(path, 6)
+
+
+def test_a_run_of_many_short_members_does_not_hold_up_one_that_is_started_later(plane: Plane, tmp_path: Path) -> None:
+    plane.worker("--slots", "1")
+    many, many_members = one_entity(tmp_path / "many", ["/bin/true"], 10_000)
+    plane.start(many, many_members)
+    until(lambda: plane.store.status(many.run_id).completed > 200, "the worker knows how short they are")
+    for program in ("/bin/true", "/bin/sleep"):
+        late, late_members = one_entity(tmp_path / program[-5:], [program, "0.5"], 4)
+        plane.start(late, late_members)
+        assert plane.finish(late.run_id, 30).completed == 4
+        done = plane.store.status(many.run_id).completed
+        assert plane.store.status(many.run_id).queued
+        until(lambda done=done: plane.store.status(many.run_id).completed > done, "the first run goes on")  # type: ignore[misc]
+    plane.store.cancel(many.run_id)

@@ -369,6 +369,8 @@ def test_elsewhere_mpi_gets_its_hosts_by_option() -> None:
 
 def test_steps_are_found_by_the_name_of_their_attempt() -> None:
     assert parse_steps("7.batch batch\n7.3 a1\n7.4 a2\n\n7.5 a1\n", "a1") == ["7.3", "7.5"]
+    assert parse_steps("7.3 w:1.2:1\n8.0 w:1.2:12\n7.4 w:1.3:1\n", "w:1.2:") == ["7.3", "8.0"]
+    assert parse_steps("7.3 w:1.2:1\n8.0 w:1.2:12\n", "w:1.2:1") == ["7.3"]
 
 
 @pytest.mark.parametrize(
