@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -72,8 +73,8 @@ def print_json(value: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """One sentence on standard error."""
-    typer.secho(text, err=True, fg="red" if sys.stderr.isatty() else None)
+    """One sentence on standard error, red on a terminal unless NO_COLOR is set (https://no-color.org)."""
+    typer.secho(text, err=True, fg="red" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else None)
 
 
 def exit_code(error: Exception) -> int:

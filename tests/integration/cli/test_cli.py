@@ -537,3 +537,35 @@ def test_honcho_starts_what_the_procfile_says_and_ends_it(folder: Path) -> None:
     assert "Metrics: http://" in said
     assert "Flower: http://" in said
     assert embedded.attach(folder) is None
+
+
+def test_ctrl_c_while_the_command_is_still_loading_is_no_traceback() -> None:
+    interrupted = """if True:
+        import sys
+        class Interrupt:
+            def find_spec(self, name, path, target=None):
+                if name == "taskensemble.cli.main":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Interrupt())
+        from taskensemble.__main__ import main
+        main()
+    """
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(("variable", "red"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_complaint_on_a_terminal_is_red_unless_no_color_is_asked_for(variable: dict[str, str], red: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | variable
+    controller, terminal = os.openpty()
+    try:
+        ended = subprocess.run(
+            [*COMMAND, "status"], stdout=terminal, stderr=terminal, env=environment, timeout=60, check=False
+        )
+        printed = os.read(controller, 4096)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert ended.returncode == 3
+    assert b"No control plane" in printed
+    assert (b"\x1b[31m" in printed) is red
