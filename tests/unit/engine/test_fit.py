@@ -54,7 +54,7 @@ def test_an_idle_worker_holds_so_many_members(on: WorkerRecord, wanted: dict[str
         ([worker()], {}, "", 1, ""),
         ([], {}, "", 1, "a worker; none is registered"),
         ([worker(age=200.0)], {}, "", 1, "a worker; none is registered"),
-        ([worker()], {}, "job", 1, "a worker of the batch queue 'job'; none is registered"),
+        ([worker()], {}, "job", 1, "its batch job to begin; no worker of its queue job is registered"),
         ([worker(queue="job")], {}, "", 1, "a worker; those that are registered serve batch queues alone"),
         ([worker()], {"gpus": 2}, "", 1, "2 GPUs; the largest worker has 0"),
         (
