@@ -65,7 +65,11 @@ def lacks(workers: Iterable[WorkerRecord], wanted: ResourcesRecord, batch_queue:
         return "a worker; none is registered"
     serving = [worker for worker in alive if worker.queue == batch_queue]
     if not serving:
-        return f"its batch job to begin; no worker of its queue {batch_queue} is registered" if batch_queue else _ONLY_BATCH
+        return (
+            f"its batch job to begin; no worker of its queue {batch_queue} is registered"
+            if batch_queue
+            else _ONLY_BATCH
+        )
     held = sum(capacity(worker, wanted) for worker in serving)
     if held >= at_once:
         return ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -363,6 +364,12 @@ def awaited(folder: Path, *, wait: bool, user: str = "driver") -> ControlPlane:
     """
     while (control := given(folder=folder.resolve()) or find(folder.resolve(), user)) is None:
         if not wait:
+            if embedded.exists(folder):
+                where = shlex.quote(str(folder.resolve()))
+                raise ControlPlaneError(
+                    f"Nothing runs in {folder.resolve()}: its driver has ended. `taskensemble report last -p {where}` shows what "
+                    f"became of it; `taskensemble up -p {where}` brings its control plane back, for this and for the next driver."
+                )
             raise ControlPlaneError(
                 f"No control plane for {folder.resolve()}: set TASKENSEMBLE_BROKER_URL, or run `taskensemble up` there first."
             )

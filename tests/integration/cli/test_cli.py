@@ -569,3 +569,13 @@ def test_a_complaint_on_a_terminal_is_red_unless_no_color_is_asked_for(variable:
     assert ended.returncode == 3
     assert b"No control plane" in printed
     assert (b"\x1b[31m" in printed) is red
+
+
+def test_the_dashboard_of_a_driver_that_has_ended_names_the_two_ways_to_its_runs(folder: Path) -> None:
+    exp = Experiment("over")
+    exp.start(exp.create_model("one", shell(exp, "true")), quiet=True)
+    exp.close()
+    told = run("dashboard", "--path", "over", code=3)
+    assert "its driver has ended" in told
+    assert f"taskensemble report last -p {folder / 'over'}" in told
+    assert f"taskensemble up -p {folder / 'over'}" in told
