@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from taskensemble.errors import InputError, InputTypeError, UnsupportedError
+from taskensemble.trees import check_path
 
 if TYPE_CHECKING:
     from taskensemble.settings import BatchSettings, RunSettings
@@ -17,13 +18,13 @@ LAUNCHERS = ("local", "slurm", "pbs", "pals", "lsf", "sge", "auto")
 def experiment_path(name: str, exp_path: str | os.PathLike[str] | None) -> str:
     """The experiment's folder, absolute; a given one must exist."""
     if exp_path is None:
-        return os.path.join(os.getcwd(), name)
+        return check_path(os.path.join(os.getcwd(), name), "the current folder, exp_path")
     if not isinstance(exp_path, (str, os.PathLike)):
         raise InputTypeError(f"exp_path={exp_path!r} is a {type(exp_path).__name__}; give a path.")
     path = os.path.abspath(exp_path)
     if not os.path.isdir(path):
         raise NotADirectoryError(f"exp_path={str(exp_path)!r} is no folder: make it first, or leave exp_path out.")
-    return path
+    return check_path(path, "exp_path")
 
 
 def chosen_launcher(launcher: str) -> str:

@@ -204,8 +204,14 @@ def configuration(options: ServerOptions) -> str:
     """The server's configuration file.
 
     Raises:
-        InputError: a setting that is no setting, or that the database decides itself.
+        InputError: a setting that is no setting, or that the database decides itself; a name that is none of a file.
     """
+    if not options.name.isprintable():
+        raise InputError(
+            f"{options.name!r} cannot name a database's files: leave out line breaks and control characters"
+        )
+    # A server takes a backslash for a path's.
+    dump = f"{options.name}.rdb".replace("\\", "_")
     lines = [
         f"port {options.port}",
         f"bind {' '.join(options.hosts)}",
@@ -214,7 +220,7 @@ def configuration(options: ServerOptions) -> str:
         # A title would be written over the environment, by which a process of ours is recognised.
         "set-proc-title no",
         f"dir {_quoted(str(options.folder))}",
-        f"dbfilename {options.name}.rdb",
+        f"dbfilename {_quoted(dump)}",
         f"logfile {_quoted(str(options.log))}",
         f"loadmodule {' '.join([_quoted(str(AI_MODULE)), *options.module_arguments])}",
     ]
@@ -225,7 +231,7 @@ def configuration(options: ServerOptions) -> str:
     elif options.worker_socket:
         lines += [f"unixsocket {_quoted(options.worker_socket)}", "unixsocketperm 700"]
     if options.cluster:
-        lines += ["cluster-enabled yes", f"cluster-config-file nodes-{options.name}-{options.port}.conf"]
+        lines += ["cluster-enabled yes", f"cluster-config-file {_quoted(f'nodes-{options.name}-{options.port}.conf')}"]
         lines += [f"cluster-announce-ip {options.hosts[0]}"]
     if options.secret:
         # Its digest, since an access list in a file takes no quotes, and nobody has to read the secret there.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from taskensemble.errors import InputError, InputTypeError
+from taskensemble.trees import check_path
 
 if TYPE_CHECKING:
     from taskensemble.settings import RunSettings
@@ -53,7 +54,7 @@ class Entity:
         self.name = check_name(name, type(self).__name__)
         self.run_settings = run_settings
         self.depends_on: list[Entity] = []
-        self._path = None if path is None else os.path.abspath(os.fspath(path))
+        self._path = None if path is None else check_path(os.path.abspath(os.fspath(path)), "path")
         self._default_path = os.path.join(os.getcwd(), self.name)
 
     @property
@@ -80,10 +81,11 @@ class Entity:
 
         Raises:
             InputTypeError: it is no string.
+            InputError: no record can name it.
         """
         if not isinstance(path, str):
             raise InputTypeError(f"path: {path!r} is a {type(path).__name__}; the path argument must be a string")
-        self._path = path
+        self._path = check_path(path, "path")
 
     def release_path(self) -> None:
         """Take back the choice of a folder."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from taskensemble.errors import InputError, InputTypeError
-from taskensemble.trees import walk
+from taskensemble.trees import check_path, walk
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 """A path or several, as a user gives them."""
@@ -108,7 +108,7 @@ def _paths(given: object, argument: str) -> tuple[str, ...]:
     for item in listed:
         if not isinstance(item, (str, os.PathLike)):
             raise InputTypeError(f"{argument}: {item!r} is a {type(item).__name__}; paths are strings")
-        found.append(os.path.abspath(os.fspath(item)))
+        found.append(check_path(os.path.abspath(os.fspath(item)), argument))
     for path in found:
         if os.path.basename(path) in RECORDS:
             raise InputError(

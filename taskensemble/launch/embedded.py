@@ -382,7 +382,7 @@ def _configuration(paths: ControlPaths, bind: str, port: int, password: str, use
         "bind": listen,
         "port": str(port),
         "requirepass": password,
-        "dir": f'"{paths.home}"',
+        "dir": json.dumps(str(paths.home), ensure_ascii=False),
         "daemonize": "no",
         # A title would be written over the environment, by which a process of ours is recognised.
         "set-proc-title": "no",

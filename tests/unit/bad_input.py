@@ -20,6 +20,9 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
     'Experiment': [
         ('name', 'Experiment(3)', 'InputTypeError', 'name'),
         ('exp_path', "Experiment('e', exp_path='nowhere')", 'NotADirectoryError', "exp_path='nowhere'"),
+        ('exp_path with a line break', "os.mkdir('a\\nb'), Experiment('e', exp_path='a\\nb')", 'InputError', "\\nb' has line breaks"),
+        ('create_model: path with bytes that are no UTF-8', "exp.create_model('n', true, path='a\\udcff')", 'InputError', "\\udcff' has line breaks"),
+        ('attach_generator_files: a path with NUL', "model().attach_generator_files(to_copy='a\\0b')", 'InputError', 'to_copy='),
         ('launcher', "Experiment('e', launcher='loacl')", 'UnsupportedError', "launcher='loacl'"),
         ('slots', "Experiment('e', slots=0)", 'InputError', 'slots=0'),
         ('broker', "Experiment('e', broker='ftp://x').start(model())", 'InputError', "broker='ftp://x'"),

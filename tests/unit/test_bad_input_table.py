@@ -96,6 +96,7 @@ def test_wrong_input_is_refused_in_words_that_name_it(
         "Resources": Resources,
         "Client": Client,
         "entity": entity,
+        "os": os,
         "ml": ml,
         "ml_torch": ml_torch,
         "handle": RunHandle.__new__(RunHandle),

@@ -130,6 +130,19 @@ def test_what_cannot_be_started_is_refused_with_the_reason_and_the_way_out(
         start(name="other", settings={"no-such-setting": "1"})
 
 
+@pytest.mark.parametrize("name", ["my model", 'a"b', "a'b", "a\\b", "#a"])
+def test_a_database_starts_under_any_name(
+    start: Callable[..., DatabaseAddressRecord], tmp_path: Path, name: str
+) -> None:
+    """A space or a quotation mark in the name of a member does not end the line of the configuration that has it."""
+    record = start(name=name, supervise=False, settings={"save": "3600 1"})
+    client(record.addresses[0]).set("x", "1")
+    stop_database(record)
+    assert (tmp_path / f"{name}.rdb".replace("\\", "_")).exists()
+    with pytest.raises(InputError, match="line breaks"):
+        start(name=f"{name}\nloadmodule /tmp/evil.so", supervise=False)
+
+
 def test_settings_are_taken_at_the_start_and_while_it_runs(start: Callable[..., DatabaseAddressRecord]) -> None:
     record = start(settings={"maxmemory": "300mb", "save": "60 1"}, supervise=False)
     server = client(record.addresses[0])

@@ -207,3 +207,14 @@ def test_no_other_user_reads_a_secret_whatever_the_umask(tmp_path: Path, monkeyp
             exp.stop(database)
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "hash # and space", "ünï"])
+def test_a_server_starts_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    """A quotation mark in it does not end the line of the configuration that names it."""
+    (tmp_path / name).mkdir()
+    server = embedded.start(tmp_path / name)
+    try:
+        assert client(server).config_get("dir") == {"dir": str(tmp_path / name / ".taskensemble")}
+    finally:
+        embedded.stop(server)
