@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import sys
@@ -55,6 +56,8 @@ def run(
     sys.argv = [driver, *context.args]
     if module:
         sys.path.insert(0, os.getcwd())
+        if not _is_module(driver):
+            raise typer.BadParameter(f"there is no module {driver!r} here nor installed.", param_hint="'driver'")
         runpy.run_module(driver, run_name="__main__", alter_sys=True)
         return
     sys.path.insert(0, str(Path(driver).resolve().parent))
@@ -67,3 +70,10 @@ def run(
             raise
         complain(f"{driver}, line {lines[-1]}: {error}")
         raise typer.Exit(exit_code(error)) from None
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

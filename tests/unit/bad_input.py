@@ -680,6 +680,7 @@ ROWS: dict[str, list[tuple[str, str, str, str]]] = {
         ('resume: --quiet', "cli('resume', 'some-run', '--quiet=x')", 'exit 2', '--quiet'),
         ('resume: --json', "cli('resume', 'some-run', '--json=x')", 'exit 2', '--json'),
         ('run: driver', "cli('run', 'nonsense')", 'exit 2', 'driver'),
+        ('run: --module', "cli('run', '-m', 'nonsense.module')", 'exit 2', 'nonsense.module'),
         ('run: --smartsim', "cli('run', '--smartsim=x', 'd.py')", 'exit 2', '--smartsim'),
         ('scale: --batch', "cli('scale', '--batch', 'x')", 'exit 2', '--batch'),
         ('scale: --min', "cli('scale', '--batch', 'here.txt', '--min', 'x')", 'exit 2', '--min'),
