@@ -17,6 +17,7 @@ from taskensemble.cli import config, control, databases, doctor, drivers, live, 
 from taskensemble.cli.output import complain, exit_code
 from taskensemble.errors import TaskensembleError
 
+HELP_NAMES = ["-h", "--help"]
 app = typer.Typer(
     name="taskensemble",
     help="Ensembles of simulations on a task queue, with AI models inside the database beside them.",
@@ -24,7 +25,7 @@ app = typer.Typer(
     epilog="Ends with 0: done; 1: a run failed, or has failed members; 2: wrong usage; 3: no control plane, or it does not "
     "answer; 4: no such run or member; 130: interrupted.",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP_NAMES},
 )
 PANELS: dict[str, tuple[Any, ...]] = {
     "Begin": (drivers, doctor, config),
@@ -68,7 +69,9 @@ def main() -> None:
 
 def _hide_type_of_flags(command: Any) -> None:
     """Help should show `--json`, not `--json <bool>`, which reads as if a value were to follow."""
-    for parameter in command.params:
+    # With the option for help, which click makes once for a command, by the names that it is asked for under first.
+    names = command.context_settings.get("help_option_names", HELP_NAMES)
+    for parameter in command.get_params(command.context_class(command, help_option_names=names)):
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
     for each in getattr(command, "commands", {}).values():

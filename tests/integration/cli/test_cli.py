@@ -579,3 +579,10 @@ def test_the_dashboard_of_a_driver_that_has_ended_names_the_two_ways_to_its_runs
     assert "its driver has ended" in told
     assert f"taskensemble report last -p {folder / 'over'}" in told
     assert f"taskensemble up -p {folder / 'over'}" in told
+
+
+@pytest.mark.parametrize("command", [["status", "-h"], ["db", "start", "--help"], ["-h"], ["run", "--help"]])
+def test_help_shows_no_value_after_a_flag(command: list[str]) -> None:
+    told = run(*command)
+    assert "--help" in told
+    assert "<bool>" not in told
