@@ -6,11 +6,13 @@ process that still carries it is named, ended, and the suite fails.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ TOKEN = "TASKENSEMBLE_TEST_SESSION"
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[TOKEN] = uuid.uuid4().hex
+    with suppress(ImportError):
+        # Of torch's builds for GPUs: loaded after TensorFlow it ends the process, and tests of both share one.
+        importlib.import_module("triton")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that runs the suite in the background ignores interrupts, and so would every driver that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
