@@ -18,6 +18,7 @@ from typing import Any
 
 from taskensemble.engine import signing
 from taskensemble.engine.allocation import AllocationRecord
+from taskensemble.engine.host import start_time
 from taskensemble.engine.records import DatabaseAddressRecord, MemberRecord, RunRecord, TemplateRecord, WorkerRecord
 from taskensemble.errors import InputError
 from taskensemble.generation import keep_outputs, make_folder
@@ -349,14 +350,10 @@ def _carriers(tokens: Collection[str]) -> list[int]:
                 carries = resource.prlimit(int(name), _MARKED)[0] in marks or not entries.isdisjoint(
                     Path("/proc", name, "environ").read_bytes().split(b"\0")
                 )
-                if carries and not _has_ended(name):
+                # A zombie's mark can be read for as long as nobody has asked for its exit status.
+                if carries and start_time(int(name)):
                     found.append(int(name))
     return found
-
-
-def _has_ended(pid: str) -> bool:
-    """Whether of a process only its exit status is left: its mark can be read for as long as nobody has asked for that."""
-    return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
 _CPU_LOCKS: list[int] = []

@@ -8,7 +8,6 @@ daemon included, writes `overlap` instead of `attempt`.
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -22,9 +21,10 @@ import redis
 from amqp import NotFound
 
 from taskensemble.engine import messages, urls
+from taskensemble.engine.host import start_time
 from taskensemble.engine.records import QueueRecord, State
 from taskensemble.engine.store import Store, run_key
-from tests.integration.engine.plane import BEGINS, alive, carriers, until
+from tests.integration.engine.plane import BEGINS, carriers, until
 
 PROGRAM = """
 import fcntl, os, signal, sys, time
@@ -166,7 +166,9 @@ class Journal:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         pids = {line.pid for line in self.lines()}
         assert not pids & set(_segments()) - self.segments, "a shared-memory segment of a member is left"
-        assert not any(alive(line.pid) and _began(line.pid) <= line.at for line in self.lines())
+        # A pid is given out again within minutes where 32,768 are all there are; 0: it has ended.
+        begun = {pid: start_time(pid) / os.sysconf("SC_CLK_TCK") for pid in pids}
+        assert not any(0 < begun[line.pid] <= line.at for line in self.lines())
         until(lambda: run_id not in store.active_runs(), "the run is off the list of active ones", 30)
         until(lambda: not _of(run_id, store.queues()), "its queues are off the list", 30)
         prefix = run_key(run_id)[: -len("run")]
@@ -180,15 +182,6 @@ class Journal:
 def now() -> float:
     """Seconds since the machine's start, as the journal writes them."""
     return float(Path("/proc/uptime").read_text().split()[0])
-
-
-def _began(pid: int) -> float:
-    """When a process began, on the clock of `now`: a pid is given out again within minutes where 32,768 are all there are."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return math.inf
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _of(run_id: str, queues: list[QueueRecord]) -> list[str]:
